@@ -1,0 +1,1 @@
+"""Values and pure decisions; numpy only, no files, sockets, event loop or model runtime."""

@@ -1,0 +1,47 @@
+"""What recognition is asked for and what it returns."""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+STAGES: Final = ("vad", "features", "encode", "decode")
+"""The stages of recognition in the order in which an utterance passes them."""
+
+
+@dataclass(frozen=True)
+class RecognitionOptions:
+    """What the client asked for with one utterance."""
+
+    language: str | None = None
+    """BCP 47 code, or None for the model's own choice."""
+
+
+@dataclass(frozen=True)
+class Transcription:
+    """The words of one utterance; empty `text` means that nobody spoke."""
+
+    text: str
+    language: str
+    audio_seconds: float
+    """Length of the audio that was sent."""
+    speech_seconds: float = 0.0
+    """Length of the part that the voice activity detection let through."""
+    no_speech_probability: float = 0.0
+    """Whisper's no-speech probability of the loudest claim to speech, in [0, 1]."""
+    average_log_probability: float = 0.0
+    """Mean natural log probability of the tokens, at most 0; 0 for empty text."""
+    stage_seconds: dict[str, float] = field(default_factory=dict)
+    """Wall-clock seconds by stage, keys from `STAGES`."""
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """What a model says of itself; read from its files, without loading weights."""
+
+    name: str
+    """As shown to clients, such as `home-en` or `openai/whisper-tiny.en`."""
+    description: str
+    languages: tuple[str, ...]
+    """BCP 47 codes."""
+    attribution_name: str
+    attribution_url: str
+    version: str
