@@ -1,0 +1,1 @@
+"""Signal processing and models: synchronous, each object used from one thread."""

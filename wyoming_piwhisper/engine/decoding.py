@@ -1,0 +1,107 @@
+"""Whisper's decoding over any runtime: what may be said, when to stop, and whether anybody spoke.
+
+Source: Radford et al. 2022, section 4.5 and the reference implementation's rules for `<|nospeech|>` and suppression.
+"""
+
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Tokenizer
+
+from wyoming_piwhisper.engine.checkpoint import DecodingRules
+from wyoming_piwhisper.engine.features import Spectrogram
+
+TOKENS_PER_SECOND: Final = 12
+SPARE_TOKENS: Final = 16
+"""An answer of more than 12 tokens a second and 16 is a loop: fast speech has 5 to 8 tokens a second."""
+
+Logits = npt.NDArray[np.float32]
+
+
+class DecoderSession(Protocol):
+    """The decoder of one window, with what it has said so far."""
+
+    def advance(self, tokens: list[int]) -> Logits:
+        """Append `tokens` and return the logits after each: shape (len(tokens), vocabulary), float32."""
+
+
+class SpeechModel(Protocol):
+    """A loaded encoder and decoder; used from one thread."""
+
+    @property
+    def longest_answer(self) -> int:
+        """Most tokens that a session can hold."""
+
+    def encode(self, log_mel: Spectrogram) -> DecoderSession:
+        """Hear log-Mel of shape (mel bins, frames), at most 3000 frames, and make ready to say what it is."""
+
+
+@dataclass(frozen=True)
+class DecodedWindow:
+    """What one window was taken to say; empty `text` when nobody spoke."""
+
+    text: str
+    tokens: tuple[int, ...]
+    average_log_probability: float
+    """Mean natural logarithm over the tokens and the end, at most 0."""
+    no_speech_probability: float
+
+
+class GreedyDecoder:
+    """Takes the likeliest token each time."""
+
+    def __init__(self, tokenizer: Tokenizer, rules: DecodingRules) -> None:
+        """Prepare the masks of `rules`."""
+        self._tokenizer = tokenizer
+        self._rules = rules
+        self._always = np.array(rules.suppressed, dtype=np.int64)
+        self._first = np.array(rules.suppressed_first, dtype=np.int64)
+
+    def decode(self, session: DecoderSession, language: str, seconds: float, longest: int) -> DecodedWindow:
+        """Decode a window of `seconds` seconds into at most `longest` tokens, prompt included."""
+        prompt = self._rules.prompt(language)
+        logits = session.advance(prompt)
+        no_speech = self._no_speech_probability(logits[0])
+        tokens: list[int] = []
+        log_probabilities: list[float] = []
+        room = min(longest - len(prompt), int(TOKENS_PER_SECOND * seconds) + SPARE_TOKENS)
+        while len(tokens) < room:
+            token, log_probability = self._choose(logits[-1], first=not tokens)
+            log_probabilities.append(log_probability)
+            if token == self._rules.end:
+                break
+            tokens.append(token)
+            logits = session.advance([token])
+        average = float(np.mean(log_probabilities)) if log_probabilities else 0.0
+        if not tokens or self._nobody_spoke(no_speech, average):
+            return DecodedWindow("", (), 0.0, no_speech)
+        text = self._tokenizer.decode(tokens, skip_special_tokens=True).strip()
+        return DecodedWindow(text, tuple(tokens), average, no_speech)
+
+    def _no_speech_probability(self, logits: Logits) -> float:
+        """Probability of the no-speech token right after the start token."""
+        if self._rules.no_speech is None:
+            return 0.0
+        return float(np.exp(logits[self._rules.no_speech] - _log_sum_exp(logits)))
+
+    def _choose(self, logits: Logits, *, first: bool) -> tuple[int, float]:
+        allowed = logits.copy()
+        allowed[self._always] = -np.inf
+        if first:
+            allowed[self._first] = -np.inf
+        token = int(allowed.argmax())
+        return token, float(allowed[token] - _log_sum_exp(allowed))
+
+    def _nobody_spoke(self, no_speech: float, average_log_probability: float) -> bool:
+        unsure = (
+            average_log_probability < self._rules.log_probability_threshold
+            or self._rules.log_probability_threshold >= 0
+        )
+        return no_speech > self._rules.no_speech_threshold and unsure
+
+
+def _log_sum_exp(logits: Logits) -> float:
+    largest = logits.max()
+    return float(largest + np.log(np.exp(logits - largest).sum()))
