@@ -1,0 +1,1 @@
+"""The life of an utterance and of the inference worker, on asyncio."""

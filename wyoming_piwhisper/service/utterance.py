@@ -1,0 +1,96 @@
+"""One utterance from its opening to its transcript, as the server sees it."""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Protocol
+
+from wyoming_piwhisper.domain.audio import Samples
+from wyoming_piwhisper.domain.errors import PiWhisperError
+from wyoming_piwhisper.domain.transcription import RecognitionOptions, Transcription
+from wyoming_piwhisper.service.messages import Abandoned, Fed, Finished, Message, Opened
+
+
+class Recogniser(Protocol):
+    """What an utterance needs of the service that it was opened on."""
+
+    def post(self, message: Message) -> None:
+        """Pass `message` to the worker, if there is one; a later one gets `messages_so_far` instead."""
+
+    def release(self, number: int) -> None:
+        """Forget the utterance `number`: it is answered, failed or abandoned."""
+
+
+class Utterance:
+    """Samples go in as they arrive, one transcription comes out.
+
+    The samples are kept until the answer is there, for the worker may die over them.
+    """
+
+    def __init__(self, number: int, options: RecognitionOptions, recogniser: Recogniser) -> None:
+        """Use `InferenceService.open` instead."""
+        self.number = number
+        self.losses = 0
+        """How many workers died while they had this utterance."""
+        self._options = options
+        self._recogniser = recogniser
+        self._samples: list[Samples] = []
+        self._is_finished = False
+        self._outcome: Transcription | PiWhisperError | None = None
+        self._settled = asyncio.Event()
+
+    @property
+    def is_owed(self) -> bool:
+        """Whether all samples are there and the answer is not."""
+        return self._is_finished and self._outcome is None
+
+    def feed(self, samples: Samples) -> None:
+        """Pass on the next samples: shape (n,), float32 in [-1, 1], 16 kHz mono."""
+        if self._outcome is None:
+            self._samples.append(samples)
+            self._recogniser.post(Fed(self.number, samples))
+
+    async def finish(self) -> Transcription:
+        """Wait for the transcript of everything fed; a caller that is cancelled abandons the utterance.
+
+        Raises:
+            InferenceError: the recogniser failed on it, or died over it twice.
+            PiWhisperError: the recogniser has ended for good, for this reason.
+        """
+        self._is_finished = True
+        if self._outcome is None:
+            self._recogniser.post(Finished(self.number))
+        try:
+            await self._settled.wait()
+        finally:
+            self.abandon()
+        match self._outcome:
+            case Transcription():
+                return self._outcome
+            case PiWhisperError():
+                raise self._outcome
+            case None:
+                raise RuntimeError("the utterance was abandoned")
+
+    def abandon(self) -> None:
+        """Give the utterance up, if it is not answered yet; may be called at any time and more than once."""
+        if self._outcome is None and not self._settled.is_set():
+            self._recogniser.post(Abandoned(self.number))
+            self._close()
+
+    def messages_so_far(self) -> Iterator[Message]:
+        """Everything that a new worker has to be told of this utterance."""
+        yield Opened(self.number, self._options.language)
+        for samples in self._samples:
+            yield Fed(self.number, samples)
+        if self._is_finished:
+            yield Finished(self.number)
+
+    def settle(self, outcome: Transcription | PiWhisperError) -> None:
+        """Hand the transcription, or the reason why there is none, to whoever waits in `finish`."""
+        self._outcome = outcome
+        self._close()
+
+    def _close(self) -> None:
+        self._samples.clear()
+        self._settled.set()
+        self._recogniser.release(self.number)

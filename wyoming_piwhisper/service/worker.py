@@ -1,0 +1,153 @@
+"""The inference worker: a child process that owns the models and answers over a socket.
+
+It is started by `service/inference.py` as `python -m wyoming_piwhisper.service.worker FD`. A thread reads messages,
+the main thread runs the engine, so that a server that goes away ends the worker even in the middle of a decode.
+"""
+
+import importlib
+import logging
+import os
+import queue
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from wyoming_piwhisper.domain.audio import Samples
+from wyoming_piwhisper.domain.errors import InferenceError, PiWhisperError
+from wyoming_piwhisper.domain.settings import AsrSettings, VadSettings
+from wyoming_piwhisper.domain.transcription import RecognitionOptions
+from wyoming_piwhisper.engine.interface import Engine, Utterance
+from wyoming_piwhisper.service import messages
+
+_LOGGER = logging.getLogger(__name__)
+
+LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+EngineFactory = Callable[[Path, AsrSettings, VadSettings], Engine]
+
+
+class Worker:
+    """One engine and the utterances that are open on it."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        """Talk over `connection`, which is kept open until the process ends."""
+        self._connection = connection
+        self._incoming = connection.makefile("rb")
+        # Not bounded here: the server bounds connections, seconds of audio and utterances that wait.
+        self._inbox: queue.SimpleQueue[messages.Message] = queue.SimpleQueue()
+        self._abandoned: set[int] = set()
+        self._open: dict[int, Utterance | InferenceError] = {}
+
+    def run(self) -> int:
+        """Load the engine that the first message asks for, then answer until the server goes away."""
+        load = _read_message(self._incoming)
+        if not isinstance(load, messages.Load):
+            return 1
+        logging.basicConfig(level=load.log_level, format=LOG_FORMAT, stream=sys.stderr)
+        threading.Thread(target=self._receive, name="messages from the server", daemon=True).start()
+        try:
+            engine = _load_engine(load)
+        except PiWhisperError as error:
+            self._send(messages.LoadFailed(type(error).__name__, str(error)))
+            return 1
+        except Exception as error:
+            _LOGGER.exception("The engine could not be loaded")
+            self._send(messages.LoadFailed(InferenceError.__name__, _reason(error)))
+            return 1
+        self._send(messages.Loaded())
+        while True:
+            self._handle(engine, self._inbox.get())
+
+    def _receive(self) -> None:
+        while (message := _read_message(self._incoming)) is not None:
+            if isinstance(message, messages.Abandoned):
+                self._abandoned.add(message.utterance)
+            self._inbox.put(message)
+        # The main thread may be deep in a model that no signal interrupts.
+        os._exit(0)
+
+    def _handle(self, engine: Engine, message: messages.Message) -> None:
+        match message:
+            case messages.Abandoned(utterance=number):
+                self._open.pop(number, None)
+                self._abandoned.discard(number)
+            case messages.Opened(utterance=number, language=language) if number not in self._abandoned:
+                self._guarded(number, lambda: engine.open(RecognitionOptions(language)))
+            case messages.Fed(utterance=number, samples=samples) if number not in self._abandoned:
+                if not isinstance(utterance := self._open[number], InferenceError):
+                    self._guarded(number, lambda: _fed(utterance, samples))
+            case messages.Finished(utterance=number) if number not in self._abandoned:
+                self._send(_answer(number, self._open.pop(number)))
+            case _:
+                pass
+
+    def _guarded(self, number: int, step: Callable[[], Utterance]) -> None:
+        """Keep what `step` returns as the utterance, or its error until an answer is owed."""
+        try:
+            self._open[number] = step()
+        except Exception as error:
+            _LOGGER.exception("The engine failed on an utterance that is still being spoken")
+            self._open[number] = InferenceError(_reason(error))
+
+    def _send(self, message: messages.Message) -> None:
+        self._connection.sendall(messages.encode(message))
+
+
+def main() -> int:
+    """Run a worker on the socket whose file descriptor is the only argument."""
+    # Ctrl-C reaches the whole foreground process group; the server decides when its worker ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        return Worker(socket.socket(fileno=int(sys.argv[1]))).run()
+    except ConnectionError:
+        return 0
+
+
+def _load_engine(load: messages.Load) -> Engine:
+    module_name, _, function_name = load.engine_factory.partition(":")
+    factory: EngineFactory = getattr(importlib.import_module(module_name), function_name)
+    return factory(Path(load.model_dir), AsrSettings(**load.asr), VadSettings(**load.vad))
+
+
+def _read_message(stream: BinaryIO) -> messages.Message | None:
+    """The next message, or None where the server closed the socket."""
+    try:
+        prefix = stream.read(messages.PREFIX_BYTES)
+        if len(prefix) < messages.PREFIX_BYTES:
+            return None
+        text_bytes, sample_bytes = messages.lengths(prefix)
+        body = stream.read(text_bytes + sample_bytes)
+    except ConnectionError:
+        return None
+    if len(body) < text_bytes + sample_bytes:
+        return None
+    return messages.decode(body[:text_bytes], body[text_bytes:])
+
+
+def _fed(utterance: Utterance, samples: Samples) -> Utterance:
+    utterance.feed(samples)
+    return utterance
+
+
+def _answer(number: int, utterance: Utterance | InferenceError) -> messages.Message:
+    if isinstance(utterance, InferenceError):
+        return messages.Failed(number, str(utterance))
+    try:
+        return messages.Answered(number, utterance.finish())
+    except PiWhisperError as error:
+        return messages.Failed(number, str(error))
+    except Exception as error:
+        _LOGGER.exception("The engine failed on an utterance")
+        return messages.Failed(number, _reason(error))
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
