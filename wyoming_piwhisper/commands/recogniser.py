@@ -1,0 +1,50 @@
+"""The recogniser of the commands that work without a server: the same model and settings, in this process."""
+
+import argparse
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wyoming_piwhisper.domain.languages import choose_language
+from wyoming_piwhisper.domain.settings import Settings
+from wyoming_piwhisper.domain.transcription import RecognitionOptions
+
+if TYPE_CHECKING:
+    from wyoming_piwhisper.edge.model_store import ResolvedModel
+    from wyoming_piwhisper.engine.interface import Engine
+
+
+@dataclass(frozen=True)
+class Recogniser:
+    """A loaded engine and what it was made from."""
+
+    engine: "Engine"
+    model: "ResolvedModel"
+    settings: Settings
+
+    @property
+    def options(self) -> RecognitionOptions:
+        """The options of an utterance whose language the settings name."""
+        languages = self.model.description.languages
+        return RecognitionOptions(choose_language(None, self.settings.asr.language, languages))
+
+
+def load_recogniser(args: argparse.Namespace) -> Recogniser:
+    """Load the model that the options, the environment and the configuration file ask for.
+
+    Raises:
+        PiWhisperError: a setting is wrong, or the model is missing or damaged.
+    """
+    from wyoming_piwhisper.edge.model_store import default_models_dir, resolve_model
+    from wyoming_piwhisper.edge.settings_file import given_options, load_settings
+
+    settings = load_settings(given_options(args), os.environ)
+    configured = settings.asr.models_dir
+    models_dir = Path(configured).expanduser() if configured else default_models_dir()
+    model = resolve_model(settings.asr.model, models_dir)
+
+    # Brings the model runtime: last, so that a wrong setting is told at once.
+    from wyoming_piwhisper.engine.loading import load_engine
+
+    return Recogniser(load_engine(model.folder, settings.asr, settings.vad), model, settings)

@@ -1,0 +1,1 @@
+"""Wire formats and the outside world: protocol, files, settings."""

@@ -1,0 +1,89 @@
+"""The audio of one utterance on its way from a connection to the recogniser."""
+
+from typing import TYPE_CHECKING, Final
+
+from wyoming_piwhisper.domain.errors import ProtocolError
+from wyoming_piwhisper.domain.transcription import RecognitionOptions, Transcription
+from wyoming_piwhisper.edge.pcm import PcmConverter, PcmFormat
+from wyoming_piwhisper.service.inference import InferenceService
+
+if TYPE_CHECKING:
+    from wyoming_piwhisper.service.utterance import Utterance
+
+_HAND_OVER_SECONDS: Final = 0.1
+"""Chunks are gathered to this length: Home Assistant sends 100 a second, and a hand-over costs far more than a copy."""
+
+
+class IncomingAudio:
+    """Gathers chunks, converts them and feeds the recogniser; nothing is asked of it where no chunk came."""
+
+    def __init__(self, inference: InferenceService, options: RecognitionOptions, max_seconds: float) -> None:
+        """Begin an utterance of at most `max_seconds` seconds."""
+        self._inference = inference
+        self._options = options
+        self._max_seconds = max_seconds
+        self._utterance: Utterance | None = None
+        self._format: PcmFormat | None = None
+        self._converter: PcmConverter | None = None
+        self._gathered = bytearray()
+        self._enough_bytes = 0
+        self._bytes = 0
+        """Received in the present format; whole numbers, for 6000 additions of 0.01 are not 60."""
+        self._earlier_seconds = 0.0
+        """Received in formats before it."""
+
+    async def add(self, pcm_format: PcmFormat, pcm: bytes) -> None:
+        """Take the bytes of the next chunk, which says its own format.
+
+        Raises:
+            ProtocolError: the utterance gets too long.
+            OverloadedError: too many utterances wait already.
+        """
+        if pcm_format != self._format:
+            self._change_format(pcm_format)
+        self._bytes += len(pcm)
+        if self._earlier_seconds + self._bytes / pcm_format.bytes_per_second > self._max_seconds:
+            raise ProtocolError(f"audio: longer than the limit of {self._max_seconds:g} s per utterance")
+        if self._utterance is None and pcm:
+            self._utterance = await self._inference.open(self._options)
+        self._gathered += pcm
+        if len(self._gathered) >= self._enough_bytes:
+            self._convert_gathered()
+
+    async def finish(self) -> Transcription:
+        """Wait for the transcript.
+
+        Raises:
+            InferenceError: the recogniser failed on it.
+        """
+        if self._utterance is None:
+            return Transcription(text="", language=self._options.language or "", audio_seconds=0.0)
+        return await self._utterance.finish()
+
+    def complete(self) -> None:
+        """Hand over what is still held back; no chunk follows."""
+        self._flush()
+
+    def abandon(self) -> None:
+        """Give the utterance up; may be called at any time and more than once."""
+        if self._utterance is not None:
+            self._utterance.abandon()
+
+    def _change_format(self, pcm_format: PcmFormat) -> None:
+        self._flush()
+        if self._format is not None:
+            self._earlier_seconds += self._bytes / self._format.bytes_per_second
+        self._bytes = 0
+        self._format = pcm_format
+        self._converter = PcmConverter(pcm_format)
+        self._enough_bytes = int(_HAND_OVER_SECONDS * pcm_format.bytes_per_second)
+
+    def _convert_gathered(self) -> None:
+        if self._converter is not None and self._utterance is not None and self._gathered:
+            self._utterance.feed(self._converter.convert(bytes(self._gathered)))
+        self._gathered.clear()
+
+    def _flush(self) -> None:
+        self._convert_gathered()
+        if self._converter is not None and self._utterance is not None:
+            self._utterance.feed(self._converter.flush())

@@ -1,0 +1,38 @@
+"""What the server says of itself when asked to describe itself."""
+
+from typing import Final
+
+from wyoming.info import AsrModel, AsrProgram, Attribution, Info
+
+from wyoming_piwhisper import __version__
+from wyoming_piwhisper.domain.transcription import ModelDescription
+
+PROGRAM_NAME: Final = "piwhisper"
+"""Home Assistant builds the identity of the service from it: a change makes it a new, unknown service."""
+
+
+def info_of(model: ModelDescription) -> Info:
+    """Describe the server as one speech-to-text program with the one `model` that it runs."""
+    return Info(
+        asr=[
+            AsrProgram(
+                name=PROGRAM_NAME,
+                description="Whisper that adapts to the person who speaks",
+                attribution=Attribution(name="wyoming-piwhisper", url="https://pypi.org/project/wyoming-piwhisper/"),
+                installed=True,
+                version=__version__,
+                models=[
+                    AsrModel(
+                        name=model.name,
+                        description=model.description,
+                        attribution=Attribution(name=model.attribution_name, url=model.attribution_url),
+                        installed=True,
+                        version=model.version,
+                        languages=list(model.languages),
+                    )
+                ],
+                supports_transcript_streaming=False,
+                requires_external_vad=True,
+            )
+        ]
+    )
