@@ -1,0 +1,1 @@
+"""Offline work: data sets, training, evaluation. Never imported by the server."""

@@ -1,0 +1,151 @@
+"""Makes the clips that the bundled model is trained on: synthetic speech, recorded speech and noise."""
+
+import json
+import random
+import zlib
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+from tqdm import tqdm
+
+from wyoming_piwhisper.domain.audio import SAMPLE_RATE, Samples
+from wyoming_piwhisper.domain.text import normalise_text
+from wyoming_piwhisper.training.clips import ClipWriter, stored_power
+from wyoming_piwhisper.training.phonemes import phonemes
+from wyoming_piwhisper.training.sentences import Grammar, Sentence
+from wyoming_piwhisper.training.synthesis import Voice, random_voice, synthesise
+
+JOBS_PER_CALL: Final = 64
+LONGEST_SECONDS: Final = 14.0
+HELD_OUT_EVERY: Final = 20
+"""One sentence of so many is never synthesised for training."""
+NOISE_CLIPS: Final = 400
+NOISE_SECONDS: Final = 8
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A line of a corpus manifest that training can use."""
+
+    file: Path
+    text: str
+    dataset: str
+
+
+def is_held_out(text: str) -> bool:
+    """Whether a command belongs to the held-out twentieth, by a checksum of its text."""
+    return zlib.crc32(text.encode()) % HELD_OUT_EVERY == 0
+
+
+def draw_sentences(grammar: Grammar, commands: int, words: int, general: int) -> list[Sentence]:
+    """Draw so many distinct commands that are not held out, words and plain sentences."""
+    drawn: dict[str, Sentence] = {}
+    while len(drawn) < commands:
+        sentence = grammar.command()
+        if not is_held_out(sentence.text):
+            drawn[sentence.text] = sentence
+    return [*drawn.values(), *(grammar.word() for _ in range(words)), *(grammar.general() for _ in range(general))]
+
+
+def draw_held_out(grammar: Grammar, commands: int) -> list[Sentence]:
+    """Draw so many distinct held-out commands."""
+    drawn: dict[str, Sentence] = {}
+    while len(drawn) < commands:
+        sentence = grammar.command()
+        if is_held_out(sentence.text):
+            drawn[sentence.text] = sentence
+    return list(drawn.values())
+
+
+def recordings(manifest: Path, split: str) -> list[Recording]:
+    """The corpus' recordings of a split whose text can be trusted, noise among them (empty text)."""
+    found = []
+    for line in manifest.read_text(encoding="utf-8").splitlines():
+        row: dict[str, Any] = json.loads(line)
+        if (
+            row["split"] == split
+            and row["text_norm"] is not None
+            and row["seconds"] <= LONGEST_SECONDS
+            and not _ambiguous(row)
+        ):
+            found.append(Recording(manifest.parent / row["path"], normalise_text(row["text_norm"]), row["dataset"]))
+    return found
+
+
+def write_synthetic(folder: Path, sentences: Sequence[Sentence], seed: int, *, held_out: bool, processes: int) -> None:
+    """Synthesise each sentence in a random voice into a clip store."""
+    source = random.Random(seed)
+    jobs = [(sentence.text, random_voice(source, held_out=held_out)) for sentence in sentences]
+    kinds = [sentence.kind for sentence in sentences]
+    spoken = phonemes([text for text, _ in jobs])
+    with ClipWriter(folder) as writer, ProcessPoolExecutor(processes) as pool:
+        chunks = [jobs[start : start + JOBS_PER_CALL] for start in range(0, len(jobs), JOBS_PER_CALL)]
+        powers = (power for chunk in pool.map(_synthesise_power, chunks) for power in chunk)
+        for (text, voice), kind, target, power in tqdm(
+            zip(jobs, kinds, spoken, powers, strict=True), "synthesising", len(jobs)
+        ):
+            writer.add(power, text, target, kind, voice.label)
+
+
+def write_recordings(folder: Path, rows: Sequence[Recording], processes: int) -> None:
+    """Put recordings into a clip store; one or two words count as `real_word`."""
+    spoken = iter(phonemes([row.text for row in rows if row.text]))
+    with ClipWriter(folder) as writer, ProcessPoolExecutor(processes) as pool:
+        powers = pool.map(_recorded_power, rows, chunksize=64)
+        for row, power in tqdm(zip(rows, powers, strict=True), "recordings", len(rows)):
+            if not row.text:
+                writer.add(power, "", "", "noise", row.dataset)
+            else:
+                kind = "real_word" if len(row.text.split()) <= 2 else "real"
+                writer.add(power, row.text, next(spoken), kind, row.dataset)
+
+
+def write_noise(folder: Path, seed: int) -> None:
+    """Put made noise into a clip store: white to brown, hum, fans, clicks, in slow motion of level."""
+    generator = np.random.default_rng(seed)
+    with ClipWriter(folder) as writer:
+        for _ in tqdm(range(NOISE_CLIPS), "noise"):
+            writer.add(stored_power(_noise(generator)), "", "", "noise", "made")
+
+
+def _ambiguous(row: dict[str, Any]) -> bool:
+    """Prompts with figures in them, which people read in several ways."""
+    return row["dataset"] == "alphanumeric" and any(character.isdigit() for character in row["text_norm"])
+
+
+def _synthesise_power(jobs: Sequence[tuple[str, Voice]]) -> list[npt.NDArray[np.float16]]:
+    return [stored_power(samples) for samples in synthesise(jobs)]
+
+
+def _recorded_power(row: Recording) -> npt.NDArray[np.float16]:
+    samples, rate = soundfile.read(row.file, dtype="float32")
+    if rate != SAMPLE_RATE or samples.ndim != 1:
+        raise ValueError(f"{row.file}: {rate} Hz, {samples.ndim} dimensions; the corpus is 16 kHz mono")
+    return stored_power(samples)
+
+
+def _noise(generator: np.random.Generator) -> Samples:
+    count = NOISE_SECONDS * SAMPLE_RATE
+    hertz = np.fft.rfftfreq(count, 1 / SAMPLE_RATE)
+    colour = np.maximum(hertz, 20.0) ** -generator.uniform(0, 1.2)
+    spectrum = colour * generator.normal(size=hertz.size) * np.exp(1j * generator.uniform(0, 2 * np.pi, hertz.size))
+    noise = np.fft.irfft(spectrum, count)
+    noise *= 0.1 / np.sqrt(np.mean(noise**2))
+    seconds = np.arange(count) / SAMPLE_RATE
+    kind = generator.integers(4)
+    if kind == 1:
+        base = generator.choice([50.0, 60.0, 100.0, 120.0]) * generator.uniform(0.98, 1.02)
+        noise += sum(generator.uniform(0, 0.1) * np.sin(2 * np.pi * base * n * seconds) for n in range(1, 9))
+    elif kind == 2:
+        clicks = generator.uniform(size=count) < generator.uniform(1, 12) / SAMPLE_RATE
+        decay = np.exp(-np.arange(800) / generator.uniform(20, 300)) * generator.normal(size=800)
+        noise = 0.2 * noise + np.convolve(clicks * generator.uniform(0.2, 1, count), decay)[:count]
+    noise *= 1 + generator.uniform(0, 0.9) * np.sin(2 * np.pi * generator.uniform(0.05, 2) * seconds)
+    scaled: Samples = (noise * 0.3 / np.abs(noise).max()).astype(np.float32)
+    return scaled
