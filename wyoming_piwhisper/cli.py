@@ -26,6 +26,8 @@ COMMANDS: Final = {
     "download": "fetch a model from the hub",
     "check-config": "print the settings that would be used",
     "health": "ask a running server to describe itself",
+    "speak-held-out": "synthesise commands kept out of training, for evaluate",
+    "train-home-en": "train the bundled model again",
 }
 """Name of each subcommand and what it does; its module has the same name in `wyoming_piwhisper.commands`."""
 

@@ -20,7 +20,15 @@ SPARE_FRAMES: Final = 80
 GAP_FRAMES: Final = (4, 35)
 
 SHARES_FIRST: Final = {"command": 0.34, "word": 0.12, "general": 0.22, "real_word": 0.2, "real": 0.09, "noise": 0.03}
-SHARES_LAST: Final = {"command": 0.30, "word": 0.04, "general": 0.15, "real_word": 0.16, "real": 0.32, "noise": 0.03}
+SHARES_LAST: Final = {
+    "command": 0.2,
+    "spliced": 0.2,
+    "word": 0.04,
+    "general": 0.12,
+    "real_word": 0.14,
+    "real": 0.27,
+    "noise": 0.03,
+}
 RAMP: Final = (0.08, 0.35)
 """Progress at which the shares begin and end to move from the first to the last."""
 
@@ -80,9 +88,9 @@ class Batches:
     def _kind(self) -> str:
         start, end = RAMP
         mix = min(1.0, max(0.0, (self.progress - start) / (end - start)))
-        kinds = [kind for kind in SHARES_FIRST if kind in self._by_kind]
+        kinds = [kind for kind in SHARES_LAST if kind in self._by_kind]
         return self._random.choices(
-            kinds, [SHARES_FIRST[kind] * (1 - mix) + SHARES_LAST[kind] * mix for kind in kinds]
+            kinds, [SHARES_FIRST.get(kind, 0) * (1 - mix) + SHARES_LAST[kind] * mix for kind in kinds]
         )[0]
 
     def _clip(self, kind: str) -> Example:

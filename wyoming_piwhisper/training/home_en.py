@@ -85,13 +85,13 @@ class Place:
     processes: int
 
 
-def train(recipe: Recipe, place: Place) -> None:
-    """Train until `recipe.utterances` have been heard."""
+def train(recipe: Recipe, place: Place, until: float = 1.0) -> None:
+    """Train until the share `until` of `recipe.utterances` has been heard."""
     if torch.cuda.is_available():
-        _train_process(0, recipe, place, 1)
+        _train_process(0, recipe, place, 1, until)
     else:
         os.environ["OMP_NUM_THREADS"] = "1"
-        spawn(_train_process, (recipe, place, place.processes), place.processes)  # type: ignore[no-untyped-call]
+        spawn(_train_process, (recipe, place, place.processes, until), place.processes)  # type: ignore[no-untyped-call]
 
 
 class Trainer:
@@ -180,7 +180,7 @@ class Trainer:
             averaged.lerp_(current, 1 - decay)
 
 
-def _train_process(rank: int, recipe: Recipe, place: Place, ranks: int) -> None:
+def _train_process(rank: int, recipe: Recipe, place: Place, ranks: int, until: float) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     if ranks > 1:
         torch.set_num_threads(1)
@@ -190,7 +190,7 @@ def _train_process(rank: int, recipe: Recipe, place: Place, ranks: int) -> None:
     watched = {name: ClipStore(folder) for name, folder in place.watched.items()}
     started = time.monotonic() - trainer.seconds
     for batch, examples in _input(trainer):
-        if trainer.progress >= 1:
+        if trainer.progress >= until:
             break
         spoken, helper = trainer.advance(batch, examples)
         trainer.seconds = time.monotonic() - started

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,9 @@ from tqdm import tqdm
 
 from wyoming_piwhisper.domain.audio import SAMPLE_RATE, Samples
 from wyoming_piwhisper.domain.text import normalise_text
+from wyoming_piwhisper.engine.features import FRAMES_PER_SECOND
 from wyoming_piwhisper.training.clips import ClipWriter, stored_power
+from wyoming_piwhisper.training.manifest import ManifestClip, select_clips
 from wyoming_piwhisper.training.phonemes import phonemes
 from wyoming_piwhisper.training.sentences import Grammar, Sentence
 from wyoming_piwhisper.training.synthesis import Voice, random_voice, synthesise
@@ -25,13 +27,14 @@ JOBS_PER_CALL: Final = 64
 LONGEST_SECONDS: Final = 14.0
 HELD_OUT_EVERY: Final = 20
 """One sentence of so many is never synthesised for training."""
+HELD_OUT_SILENCE_SAMPLES: Final = SAMPLE_RATE * 2 // 5
 NOISE_CLIPS: Final = 400
 NOISE_SECONDS: Final = 8
 
 
 @dataclass(frozen=True)
 class Recording:
-    """A line of a corpus manifest that training can use."""
+    """A recording that training can use."""
 
     file: Path
     text: str
@@ -63,19 +66,32 @@ def draw_held_out(grammar: Grammar, commands: int) -> list[Sentence]:
     return list(drawn.values())
 
 
+def write_held_out(folder: Path, commands: int, seed: int) -> Path:
+    """Speak held-out commands with held-out voices into wav files; returns their manifest."""
+    folder.mkdir(parents=True, exist_ok=True)
+    source = random.Random(seed)
+    jobs = [(s.text, random_voice(source, held_out=True)) for s in draw_held_out(Grammar(seed), commands)]
+    manifest = folder / "manifest.jsonl"
+    with manifest.open("w", encoding="utf-8") as lines:
+        for number, ((text, voice), samples) in enumerate(zip(tqdm(jobs, "speaking"), synthesise(jobs), strict=True)):
+            name = f"{number:04}.wav"
+            soundfile.write(folder / name, np.pad(samples, HELD_OUT_SILENCE_SAMPLES), SAMPLE_RATE)
+            row = {"path": name, "text": text, "dataset": "synthetic_commands", "split": "test", "speaker": voice.label}
+            lines.write(json.dumps(row) + "\n")
+    return manifest
+
+
 def recordings(manifest: Path, split: str) -> list[Recording]:
-    """The corpus' recordings of a split whose text can be trusted, noise among them (empty text)."""
-    found = []
-    for line in manifest.read_text(encoding="utf-8").splitlines():
-        row: dict[str, Any] = json.loads(line)
-        if (
-            row["split"] == split
-            and row["text_norm"] is not None
-            and row["seconds"] <= LONGEST_SECONDS
-            and not _ambiguous(row)
-        ):
-            found.append(Recording(manifest.parent / row["path"], normalise_text(row["text_norm"]), row["dataset"]))
-    return found
+    """The manifest's recordings of a split whose text can be trusted, noise among them (empty text).
+
+    Raises:
+        SettingsError: the manifest cannot be read.
+    """
+    return [
+        Recording(clip.path, normalise_text(clip.reference or ""), clip.dataset)
+        for clip in select_clips(manifest, split=split).clips
+        if not _ambiguous(clip)
+    ]
 
 
 def write_synthetic(folder: Path, sentences: Sequence[Sentence], seed: int, *, held_out: bool, processes: int) -> None:
@@ -94,16 +110,18 @@ def write_synthetic(folder: Path, sentences: Sequence[Sentence], seed: int, *, h
 
 
 def write_recordings(folder: Path, rows: Sequence[Recording], processes: int) -> None:
-    """Put recordings into a clip store; one or two words count as `real_word`."""
-    spoken = iter(phonemes([row.text for row in rows if row.text]))
+    """Put recordings of at most `LONGEST_SECONDS` into a clip store; one or two words count as `real_word`."""
+    spoken = phonemes([row.text or "silence" for row in rows])
     with ClipWriter(folder) as writer, ProcessPoolExecutor(processes) as pool:
         powers = pool.map(_recorded_power, rows, chunksize=64)
-        for row, power in tqdm(zip(rows, powers, strict=True), "recordings", len(rows)):
-            if not row.text:
-                writer.add(power, "", "", "noise", row.dataset)
-            else:
+        for row, target, power in tqdm(zip(rows, spoken, powers, strict=True), "recordings", len(rows)):
+            if len(power) > LONGEST_SECONDS * FRAMES_PER_SECOND:
+                continue
+            if row.text:
                 kind = "real_word" if len(row.text.split()) <= 2 else "real"
-                writer.add(power, row.text, next(spoken), kind, row.dataset)
+                writer.add(power, row.text, target, kind, row.dataset)
+            else:
+                writer.add(power, "", "", "noise", row.dataset)
 
 
 def write_noise(folder: Path, seed: int) -> None:
@@ -114,9 +132,9 @@ def write_noise(folder: Path, seed: int) -> None:
             writer.add(stored_power(_noise(generator)), "", "", "noise", "made")
 
 
-def _ambiguous(row: dict[str, Any]) -> bool:
+def _ambiguous(clip: ManifestClip) -> bool:
     """Prompts with figures in them, which people read in several ways."""
-    return row["dataset"] == "alphanumeric" and any(character.isdigit() for character in row["text_norm"])
+    return clip.dataset == "alphanumeric" and any(character.isdigit() for character in clip.reference or "")
 
 
 def _synthesise_power(jobs: Sequence[tuple[str, Voice]]) -> list[npt.NDArray[np.float16]]:
