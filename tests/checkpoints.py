@@ -2,21 +2,32 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import WhisperConfig, WhisperForConditionalGeneration
 
 from wyoming_piwhisper.training.tokenizer import END, START, number_of, train_tokenizer
 
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
 TEXTS = ("turn on the kitchen light", "set the brightness to fifty percent", "what time is it", "open the garage door")
+
+
+def write_tokenizer(folder: Path) -> "Tokenizer":
+    """Write and return the tokenizer of all checkpoints here."""
+    tokenizer = train_tokenizer(TEXTS, 64)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return tokenizer
 
 
 def write_checkpoint(
     folder: Path, *, ours: dict[str, Any] | None = None, seed: int = 0
 ) -> WhisperForConditionalGeneration:
     """Write a two-layer Whisper with made weights and return the reference implementation of it."""
-    tokenizer = train_tokenizer(TEXTS, 64)
+    folder.mkdir(exist_ok=True)
+    tokenizer = write_tokenizer(folder)
     start, end = number_of(tokenizer, START), number_of(tokenizer, END)
     config = WhisperConfig(
         vocab_size=tokenizer.get_vocab_size(),
@@ -42,7 +53,6 @@ def write_checkpoint(
             if parameter.requires_grad and parameter.ndim > 1:
                 parameter.mul_(4)
     reference.save_pretrained(folder)
-    tokenizer.save(str(folder / "tokenizer.json"))
     generation = {"is_multilingual": False, "suppress_tokens": [], "begin_suppress_tokens": []}
     (folder / "generation_config.json").write_text(json.dumps(generation))
     (folder / "preprocessor_config.json").write_text("{}")

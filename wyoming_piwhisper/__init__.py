@@ -1,3 +1,3 @@
-"""Speech to text over the Wyoming protocol that adapts to the person who speaks."""
+"""Speech to text for Home Assistant over the Wyoming protocol."""
 
 __version__ = "0.1.0"

@@ -40,7 +40,7 @@ class Conditions:
 
 def add_parser(subparsers: "Subparsers") -> None:
     """Add the subcommand."""
-    from wyoming_piwhisper.edge.settings_file import add_options
+    from wyoming_piwhisper.edge.settings_file import RECOGNISER_SECTIONS, add_options
 
     parser = subparsers.add_parser(
         "evaluate",
@@ -55,7 +55,7 @@ def add_parser(subparsers: "Subparsers") -> None:
     parser.add_argument("--limit", metavar="N", type=_positive, help="use N clips, spread evenly over the manifest")
     parser.add_argument("--seed", metavar="N", type=int, default=0, help="of the bootstrap (default: 0)")
     parser.add_argument("--json", metavar="OUT", type=Path, help="also write figures and all texts to this file")
-    add_options(parser)
+    add_options(parser, RECOGNISER_SECTIONS)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -32,7 +32,7 @@ class TimedTranscription:
 
 def add_parser(subparsers: "Subparsers") -> None:
     """Add the subcommand."""
-    from wyoming_piwhisper.edge.settings_file import add_options
+    from wyoming_piwhisper.edge.settings_file import RECOGNISER_SECTIONS, add_options
 
     parser = subparsers.add_parser(
         "transcribe",
@@ -42,7 +42,7 @@ def add_parser(subparsers: "Subparsers") -> None:
     )
     parser.add_argument("files", metavar="FILE", nargs="+", type=Path, help="an audio file")
     parser.add_argument("--json", action="store_true", help="print one JSON object a line instead")
-    add_options(parser)
+    add_options(parser, RECOGNISER_SECTIONS)
 
 
 def run(args: argparse.Namespace) -> int:

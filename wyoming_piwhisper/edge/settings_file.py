@@ -22,6 +22,8 @@ PREFIX: Final = "PIWHISPER_"
 CONFIG_VARIABLE: Final = "PIWHISPER_CONFIG"
 
 _SECTIONS: Final = {"server": ServerSettings, "asr": AsrSettings, "vad": VadSettings, "log": LogSettings}
+RECOGNISER_SECTIONS: Final = ("asr", "vad", "log")
+"""What matters to commands that recognise without serving."""
 _KIND_NAMES: Final = {int: "a whole number", float: "a number", str: "a text"}
 
 
@@ -68,10 +70,10 @@ def options() -> tuple[Option, ...]:
     )
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Give `parser` the flag `--config` and one flag per option; hand its result to `given_options`."""
+def add_options(parser: argparse.ArgumentParser, sections: Iterable[str] = tuple(_SECTIONS)) -> None:
+    """Give `parser` the flag `--config` and one flag per option of `sections`; hand its result to `given_options`."""
     parser.add_argument("--config", metavar="FILE", help=f"YAML file with settings (or {CONFIG_VARIABLE})")
-    for section in _SECTIONS:
+    for section in sections:
         group = parser.add_argument_group(f"{section} settings")
         for option in options():
             if option.section == section:

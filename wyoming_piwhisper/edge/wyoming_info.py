@@ -17,8 +17,8 @@ def info_of(model: ModelDescription) -> Info:
         asr=[
             AsrProgram(
                 name=PROGRAM_NAME,
-                description="Whisper that adapts to the person who speaks",
-                attribution=Attribution(name="wyoming-piwhisper", url="https://pypi.org/project/wyoming-piwhisper/"),
+                description="Whisper for the voices of a home",
+                attribution=Attribution(name="wyoming-piwhisper", url=""),
                 installed=True,
                 version=__version__,
                 models=[

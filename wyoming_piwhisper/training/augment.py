@@ -31,6 +31,8 @@ class Augmenter:
 
     def __init__(self, noises: Sequence[Power], seed: int) -> None:
         """`noises` are log10 powers of recordings without speech, each (frames, mel bins)."""
+        self.strength = 1.0
+        """0 to 1: how often and how much; a model that begins to hear learns faster from clear speech."""
         self._noises = noises
         self._generator = torch.Generator().manual_seed(seed)
 
@@ -72,7 +74,7 @@ class Augmenter:
 
     def _reverberate(self, power: Tensor) -> Tensor:
         """Add an exponential tail: reverberation time 0.1 to 0.7 s, late energy 3 to 20 dB under the direct sound."""
-        rooms = torch.nonzero(self._chance(0.45, power.shape[0]))[:, 0]
+        rooms = torch.nonzero(self._chance(0.45 * self.strength, power.shape[0]))[:, 0]
         if rooms.numel() == 0:
             return power
         seconds = self._uniform(0.1, 0.7, rooms.numel())
@@ -92,21 +94,22 @@ class Augmenter:
         count, bins, _ = power.shape
         orders = torch.arange(1, 6)[:, None] * torch.pi * torch.arange(bins)[None] / bins
         response = (torch.randn(count, 5, generator=self._generator) * 0.22) @ torch.cos(orders)
-        telephone = self._chance(0.1, count)
+        telephone = self._chance(0.1 * self.strength, count)
         response[telephone, : TELEPHONE_BINS[0]] -= 3
         response[telephone, TELEPHONE_BINS[1] :] -= 3
         return power * torch.pow(10.0, response)[:, :, None]
 
     def _add_noise(self, power: Tensor) -> Tensor:
-        """Noise at 3 to 40 dB, sometimes other voices at 8 to 25 dB, always a faint floor."""
+        """Noise at 12 dB (at full strength 3) to 40 dB, sometimes other voices at 8 to 25 dB, always a faint floor."""
         count, bins, frames = power.shape
         speech = power.mean(dim=(1, 2)).clamp(min=1e-9)
         noise = torch.stack([self._noise(frames) for _ in range(count)])
         noise = noise / noise.mean(dim=(1, 2), keepdim=True).clamp(min=1e-9)
-        ratio = torch.pow(10.0, -self._uniform(0.3, 4.0, count)) * self._chance(0.8, count)
+        loudest = 1.2 - 0.9 * self.strength
+        ratio = torch.pow(10.0, -self._uniform(loudest, 4.0, count)) * self._chance(0.4 + 0.4 * self.strength, count)
         power = power + noise * (speech * ratio)[:, None, None]
         babble = power.roll(1, 0) / speech.roll(1, 0)[:, None, None]
-        ratio = torch.pow(10.0, -self._uniform(0.8, 2.5, count)) * self._chance(0.12, count)
+        ratio = torch.pow(10.0, -self._uniform(0.8, 2.5, count)) * self._chance(0.12 * self.strength, count)
         power = power + babble * (speech * ratio)[:, None, None]
         floor = speech * torch.pow(10.0, -self._uniform(3.5, 7.5, count))
         ripple = self._uniform(0.3, 1.7, count, bins, frames)
@@ -123,11 +126,11 @@ class Augmenter:
         count, bins, frames = log_mel.shape
         hidden = torch.zeros(count, bins, frames, dtype=torch.bool)
         for _ in range(2):
-            hidden |= self._spans(count, bins, 9)[:, :, None]
-            hidden |= self._spans(count, frames, 14)[:, None, :]
+            hidden |= self._spans(count, bins, 9 * self.strength)[:, :, None]
+            hidden |= self._spans(count, frames, 14 * self.strength)[:, None, :]
         return torch.where(hidden, log_mel.mean(dim=(1, 2), keepdim=True), log_mel)
 
-    def _spans(self, count: int, length: int, longest: int) -> Tensor:
+    def _spans(self, count: int, length: int, longest: float) -> Tensor:
         start = self._uniform(0, length, count, 1)
         size = self._uniform(0, longest, count, 1)
         positions = torch.arange(length)[None]

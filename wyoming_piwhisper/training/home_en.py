@@ -33,6 +33,8 @@ CHECKPOINT: Final = "checkpoint.pt"
 CHECKPOINT_STEPS: Final = 250
 MEASURE_STEPS: Final = 750
 LOG_STEPS: Final = 25
+FULL_STRENGTH_AT: Final = 0.6
+"""Progress at which augmentation has grown to its full strength."""
 
 
 @dataclass(frozen=True)
@@ -216,9 +218,10 @@ def _input(trainer: Trainer) -> Iterator[tuple[Batch, int]]:
     augment = Augmenter(noises, seed)
     batches = Batches([ClipStore(folder) for folder in place.stores], recipe.frames_per_batch, seed)
     for examples in batches:
+        batches.progress = trainer.progress
+        augment.strength = min(1.0, trainer.progress / FULL_STRENGTH_AT)
         log_mel = augment([example.power for example in examples])
         yield trainer.targets.batch(log_mel, examples), len(examples)
-        batches.progress = trainer.progress
 
 
 def _report(trainer: Trainer, watched: dict[str, ClipStore]) -> None:

@@ -40,7 +40,7 @@ SYNTHETIC_GENERAL: Final = 7_500
 SPLICED_COMMANDS: Final = 40_000
 WORDS_CUT_FROM_SYNTHETIC: Final = 6_000
 """Clips of synthetic speech from which words are cut that nobody was recorded saying."""
-SPLICE_AT: Final = 0.3
+SPLICE_AT: Final = 0.35
 """Progress at which the model hears well enough to cut words."""
 TOKENS: Final = 800
 LEAST_PHONEME_COUNT: Final = 20

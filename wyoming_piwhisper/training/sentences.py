@@ -18,6 +18,11 @@ _OPTIONAL = re.compile(r"\[([^\[\]()]*)\]")
 _CHOICE = re.compile(r"\(([^\[\]()]*)\)")
 _SLOT = re.compile(r"\{([a-z_]+)(?::(\d+)-(\d+))?\}")
 
+_DOUBLED = re.compile(r"\b([a-z]+)(?: \1)+\b")
+"""Where two slots meet, as in "garage garage door"; digits are spelled later and may repeat."""
+_NO_ARTICLE = re.compile(r"\bthe (?=[a-z]+'s (?:room|bedroom|office)\b)|\bin the (?=(?:up|down)stairs\b)")
+_VOWEL_AHEAD = re.compile(r"\ba (?=(?!one\b)[aeio]|hour\b)")
+
 
 @dataclass(frozen=True)
 class Sentence:
@@ -45,6 +50,7 @@ class Grammar:
             "percent": self._percent,
             "degrees": self._degrees,
             "duration": self._duration,
+            "length": self._length,
             "clock": self._clock,
         }
 
@@ -70,7 +76,7 @@ class Grammar:
             if chosen == text:
                 chosen = _SLOT.sub(self._slot, text)
             if chosen == text:
-                return normalise_text(text)
+                return _smooth(text)
             text = chosen
 
     def _maybe(self, match: re.Match[str]) -> str:
@@ -98,26 +104,31 @@ class Grammar:
         )
         sign = "minus " if value < 0 else ""
         half = self._random.choice(["", "", "", " point five"])
-        return f"{sign}{abs(value)}{half} degrees" + self._random.choice(["", "", "", " celsius", " fahrenheit"])
+        unit = "degree" if abs(value) == 1 and not half else "degrees"
+        return f"{sign}{abs(value)}{half} {unit}" + self._random.choice(["", "", "", " celsius", " fahrenheit"])
 
     def _duration(self) -> str:
-        unit = self._random.choice(["second", "minute", "minute", "minute", "hour"])
-        number = self._random.choice(
-            [self._random.randint(1, 60), self._random.choice([5, 10, 15, 20, 25, 30, 45, 90])]
-        )
-        if unit == "hour":
-            number = self._random.randint(1, 12)
+        number, unit = self._amount()
         plain = f"{number} {unit}" + ("s" if number != 1 else "")
+        rest = {
+            "hour": f" and {self._random.randint(2, 59)} minutes",
+            "minute": f" and {self._random.randint(2, 59)} seconds",
+        }
         return self._random.choice(
             [plain] * 6
-            + [
-                "half an hour",
-                "an hour",
-                "a minute",
-                f"{plain} and {self._random.randint(2, 59)} seconds",
-                f"{number} and a half {unit}s",
-            ]
+            + ["half an hour", "an hour", "a minute", f"{plain}{rest.get(unit, '')}", f"{number} and a half {unit}s"]
         )
+
+    def _length(self) -> str:
+        number, unit = self._amount()
+        return self._random.choice([f"{number} {unit}"] * 6 + ["half hour", f"{number} and a half {unit}"])
+
+    def _amount(self) -> tuple[int, str]:
+        unit = self._random.choice(["second", "minute", "minute", "minute", "hour"])
+        if unit == "hour":
+            return self._random.randint(1, 12), unit
+        usual = self._random.choice([5, 10, 15, 20, 25, 30, 45, 90])
+        return self._random.choice([self._random.randint(1, 60), usual]), unit
 
     def _clock(self) -> str:
         hour, minute = (
@@ -129,3 +140,9 @@ class Grammar:
         return self._random.choice(
             [spoken] * 5 + [f"half past {hour}", f"quarter to {hour}", f"quarter past {hour}", "noon", "midnight"]
         )
+
+
+def _smooth(text: str) -> str:
+    """Spell numbers and mend what slots cannot see of each other: articles and doubled words."""
+    text = _NO_ARTICLE.sub("", _DOUBLED.sub(r"\1", " ".join(text.split())))
+    return _VOWEL_AHEAD.sub("an ", normalise_text(text))

@@ -1,0 +1,33 @@
+"""What several test files need: recorded speech, where there is some."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+BESIDE_THE_PROJECT = Path(__file__).parents[2] / "shared" / "corpus"
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A folder of recorded speech with a `manifest.jsonl`; read, never copied."""
+
+    folder: Path
+
+    def clips(self, dataset: str, split: str) -> list[tuple[Path, str]]:
+        """Files of a data set and what is said in them, in the order of the manifest."""
+        rows: list[dict[str, Any]] = [json.loads(line) for line in (self.folder / "manifest.jsonl").open()]
+        chosen = [row for row in rows if (row["dataset"], row["split"]) == (dataset, split)]
+        return [(self.folder / row["path"], row["text_norm"]) for row in chosen]
+
+
+@pytest.fixture(scope="session")
+def corpus() -> Corpus:
+    """Recorded speech from the folder that SPEECH_CORPUS names, or from `shared/corpus` beside the project."""
+    folder = Path(os.environ.get("SPEECH_CORPUS", BESIDE_THE_PROJECT))
+    if not (folder / "manifest.jsonl").exists():
+        pytest.skip("no recorded speech: set SPEECH_CORPUS to a folder with a manifest.jsonl")
+    return Corpus(folder)

@@ -1,0 +1,120 @@
+"""The way of an utterance through gate, features and model, with a model that only looks at what it is given."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from checkpoints import write_checkpoint
+from test_vad import silence, voice
+
+from wyoming_piwhisper.domain.audio import SAMPLE_RATE, Samples
+from wyoming_piwhisper.domain.errors import ModelFormatError
+from wyoming_piwhisper.domain.settings import AsrSettings, VadSettings
+from wyoming_piwhisper.domain.transcription import STAGES, RecognitionOptions, Transcription
+from wyoming_piwhisper.engine.checkpoint import read_checkpoint
+from wyoming_piwhisper.engine.decoding import Logits
+from wyoming_piwhisper.engine.features import Spectrogram
+from wyoming_piwhisper.engine.loading import load_engine
+from wyoming_piwhisper.engine.recognizer import Recognizer
+
+SHORT = {"encoder_context": {"pad_seconds": 0.64, "longest_seconds": 4.0}}
+
+
+class Listener:
+    """A model that says the same each time and keeps the number of frames that it heard."""
+
+    longest_answer = 448
+
+    def __init__(self, tokens: list[int]) -> None:
+        self._tokens = tokens
+        self.frames: list[int] = []
+
+    def encode(self, log_mel: Spectrogram) -> "Answer":
+        self.frames.append(log_mel.shape[1])
+        return Answer(self._tokens)
+
+
+class Answer:
+    def __init__(self, tokens: list[int]) -> None:
+        self._tokens = list(tokens)
+
+    def advance(self, tokens: list[int]) -> Logits:
+        logits = np.zeros((len(tokens), 200), np.float32)
+        logits[-1, self._tokens.pop(0)] = 12
+        return logits
+
+
+def recognise(folder: Path, samples: Samples, ours: dict[str, object] | None) -> tuple[Transcription, list[int]]:
+    write_checkpoint(folder, ours=ours)
+    checkpoint = read_checkpoint(folder)
+    model = Listener([*checkpoint.tokenizer.encode(" what time is it").ids, checkpoint.rules.end])
+    utterance = Recognizer(model, checkpoint, VadSettings()).open(RecognitionOptions("en"))
+    for start in range(0, samples.size, 1600):
+        utterance.feed(samples[start : start + 1600])
+    return utterance.finish(), model.frames
+
+
+def test_silence_never_reaches_the_model(tmp_path: Path) -> None:
+    result, frames = recognise(tmp_path, silence(3), SHORT)
+
+    assert result.text == ""
+    assert result.audio_seconds == 3
+    assert result.speech_seconds == 0
+    assert frames == []
+
+
+def test_no_sample_at_all_is_an_empty_transcript(tmp_path: Path) -> None:
+    result, _ = recognise(tmp_path, silence(0), SHORT)
+
+    assert (result.text, result.audio_seconds) == ("", 0)
+
+
+def test_a_short_command_is_heard_with_a_short_context(tmp_path: Path) -> None:
+    result, (frames,) = recognise(tmp_path, np.concatenate([silence(1), voice(1.5), silence(1)]), SHORT)
+
+    assert result.text == "what time is it"
+    assert 150 + 64 <= frames <= 300 + 64
+    assert set(result.stage_seconds) == set(STAGES)
+
+
+def test_a_model_of_the_hub_hears_thirty_seconds(tmp_path: Path) -> None:
+    _, frames = recognise(tmp_path, np.concatenate([silence(0.5), voice(1.5), silence(1)]), None)
+
+    assert frames == [3000]
+
+
+def test_speech_longer_than_a_window_is_heard_in_parts(tmp_path: Path) -> None:
+    result, frames = recognise(tmp_path, voice(10), SHORT)
+
+    assert len(frames) >= 3
+    assert max(frames) <= 400 + 64
+    assert result.text == " ".join(["what time is it"] * len(frames))
+
+
+def test_a_whole_engine_loads_from_a_folder_and_answers(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, ours=SHORT)
+    engine = load_engine(tmp_path, AsrSettings(device="cpu", threads=1), VadSettings())
+    utterance = engine.open(RecognitionOptions("en"))
+    utterance.feed(voice(1))
+
+    assert utterance.finish().audio_seconds == pytest.approx(1, abs=1 / SAMPLE_RATE)
+
+
+@pytest.mark.parametrize("name", ["config.json", "generation_config.json", "tokenizer.json"])
+@pytest.mark.parametrize("content", ["", "[]", '{"model_type"'])
+def test_damaged_small_files_are_named(tmp_path: Path, name: str, content: str) -> None:
+    write_checkpoint(tmp_path)
+    (tmp_path / name).write_text(content)
+
+    with pytest.raises(ModelFormatError, match=name.replace(".", r"\.")):
+        read_checkpoint(tmp_path)
+
+
+def test_a_size_missing_in_the_configuration_is_named(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key != "d_model"}))
+
+    with pytest.raises(ModelFormatError, match="d_model"):
+        load_engine(tmp_path, AsrSettings(), VadSettings())
