@@ -45,7 +45,9 @@ class Answer:
         return logits
 
 
-def recognise(folder: Path, samples: Samples, ours: dict[str, object] | None) -> tuple[Transcription, list[int]]:
+def recognise(
+    folder: Path, samples: Samples, ours: dict[str, dict[str, float]] | None
+) -> tuple[Transcription, list[int]]:
     write_checkpoint(folder, ours=ours)
     checkpoint = read_checkpoint(folder)
     model = Listener([*checkpoint.tokenizer.encode(" what time is it").ids, checkpoint.rules.end])

@@ -28,12 +28,10 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         SettingsError: a speech synthesiser is not installed.
     """
-    from wyoming_piwhisper.domain.errors import SettingsError
     from wyoming_piwhisper.training.prepare import write_held_out
-    from wyoming_piwhisper.training.synthesis import missing_programs
+    from wyoming_piwhisper.training.synthesis import require_programs
 
-    if missing := missing_programs():
-        raise SettingsError(f"speech synthesisers are missing: apt-get install {' '.join(missing)}")
+    require_programs()
     print(
         f"Evaluate with: wyoming-piwhisper evaluate --manifest {write_held_out(args.folder, args.commands, args.seed)}"
     )

@@ -34,10 +34,10 @@ def align_words(log_probabilities: npt.NDArray[np.float32], words: list[tuple[st
         words: each word with its phonemes' numbers, in order.
 
     Returns:
-        One span a word, without overlap; empty when there are more phonemes than states.
+        One span a word, without overlap; empty when a word has no phonemes or there are less than two states for each.
     """
     targets = [number for _, numbers in words for number in numbers]
-    if not targets or len(targets) * 2 > len(log_probabilities):
+    if not all(numbers for _, numbers in words) or not targets or len(targets) * 2 > len(log_probabilities):
         return []
     first, last = _phoneme_frames(log_probabilities, targets)
     scores = np.array([log_probabilities[a : b + 1, t].max() for a, b, t in zip(first, last, targets, strict=True)])
@@ -75,6 +75,6 @@ def _phoneme_frames(
     path = np.empty(len(emitted), np.int64)
     for frame in range(len(emitted) - 1, -1, -1):
         path[frame] = position
-        position -= steps[frame, position]
+        position -= int(steps[frame, position])
     states = 2 * np.arange(len(targets)) + 1
     return np.searchsorted(path, states, "left"), np.searchsorted(path, states, "right") - 1

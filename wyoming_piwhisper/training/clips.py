@@ -68,7 +68,9 @@ class ClipStore:
         """Map the frames and read the index."""
         lines = (folder / "clips.jsonl").read_text(encoding="utf-8").splitlines()
         self.clips = [Clip(**json.loads(line)) for line in lines]
-        self._frames = np.memmap(folder / "frames.f16", np.float16, "r").reshape(-1, MEL_BINS)
+        frames = folder / "frames.f16"
+        mapped = np.memmap(frames, np.float16, "r") if frames.stat().st_size else np.empty(0, np.float16)
+        self._frames = mapped.reshape(-1, MEL_BINS)
 
     def power(self, clip: Clip) -> npt.NDArray[np.float16]:
         """Log10 Mel power of a clip: shape (frames, mel bins), float16."""

@@ -33,6 +33,8 @@ CHECKPOINT: Final = "checkpoint.pt"
 CHECKPOINT_STEPS: Final = 250
 MEASURE_STEPS: Final = 750
 LOG_STEPS: Final = 25
+RENDEZVOUS: Final = "rendezvous"
+"""Where the processes of a step find each other."""
 FULL_STRENGTH_AT: Final = 0.6
 """Progress at which augmentation has grown to its full strength."""
 
@@ -93,6 +95,7 @@ def train(recipe: Recipe, place: Place, until: float = 1.0) -> None:
         _train_process(0, recipe, place, 1, until)
     else:
         os.environ["OMP_NUM_THREADS"] = "1"
+        (place.folder / RENDEZVOUS).unlink(missing_ok=True)  # a run that was killed leaves its own behind
         spawn(_train_process, (recipe, place, place.processes, until), place.processes)  # type: ignore[no-untyped-call]
 
 
@@ -186,7 +189,7 @@ def _train_process(rank: int, recipe: Recipe, place: Place, ranks: int, until: f
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     if ranks > 1:
         torch.set_num_threads(1)
-        store = FileStore(str(place.folder / f"rendezvous-{os.getppid()}"), ranks)
+        store = FileStore(str(place.folder / RENDEZVOUS), ranks)
         distributed.init_process_group("gloo", store=store, rank=rank, world_size=ranks)
     trainer = Trainer(recipe, place, rank, ranks)
     watched = {name: ClipStore(folder) for name, folder in place.watched.items()}
@@ -221,7 +224,7 @@ def _input(trainer: Trainer) -> Iterator[tuple[Batch, int]]:
         batches.progress = trainer.progress
         augment.strength = min(1.0, trainer.progress / FULL_STRENGTH_AT)
         log_mel = augment([example.power for example in examples])
-        yield trainer.targets.batch(log_mel, examples), len(examples)
+        yield trainer.targets.batch(log_mel, examples).to(trainer.device), len(examples)
 
 
 def _report(trainer: Trainer, watched: dict[str, ClipStore]) -> None:

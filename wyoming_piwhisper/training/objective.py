@@ -37,6 +37,11 @@ class Batch:
     phoneme_counts: Tensor
     """(clips,), int64."""
 
+    def to(self, device: torch.device) -> "Batch":
+        """The same on `device`."""
+        tensors = (self.log_mel, self.inputs, self.labels, self.phonemes, self.phoneme_counts)
+        return Batch(*(tensor.to(device) for tensor in tensors))
+
 
 class Targets:
     """Texts and phonemes to tensors."""

@@ -8,14 +8,15 @@ import json
 import logging
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import torch
+from tqdm import tqdm
 
-from wyoming_piwhisper.domain.errors import SettingsError
 from wyoming_piwhisper.training.clips import Clip, ClipStore, ClipWriter
 from wyoming_piwhisper.training.export import export
 from wyoming_piwhisper.training.home_en import CHECKPOINT, Place, Recipe, train
@@ -23,14 +24,16 @@ from wyoming_piwhisper.training.objective import Objective, Targets
 from wyoming_piwhisper.training.prepare import (
     draw_held_out,
     draw_sentences,
+    is_held_out,
     recordings,
     write_noise,
     write_recordings,
     write_synthetic,
 )
+from wyoming_piwhisper.training.processes import pool_of
 from wyoming_piwhisper.training.sentences import Grammar, Sentence
-from wyoming_piwhisper.training.splice import WordBank, cut_words, write_spliced
-from wyoming_piwhisper.training.synthesis import missing_programs
+from wyoming_piwhisper.training.splice import SpokenWord, WordBank, cut_words, write_spliced
+from wyoming_piwhisper.training.synthesis import require_programs
 from wyoming_piwhisper.training.tokenizer import load_tokenizer, train_tokenizer
 
 _LOGGER = logging.getLogger(__name__)
@@ -40,6 +43,7 @@ SYNTHETIC_GENERAL: Final = 7_500
 SPLICED_COMMANDS: Final = 40_000
 WORDS_CUT_FROM_SYNTHETIC: Final = 6_000
 """Clips of synthetic speech from which words are cut that nobody was recorded saying."""
+CLIPS_PER_CUT: Final = 400
 SPLICE_AT: Final = 0.35
 """Progress at which the model hears well enough to cut words."""
 TOKENS: Final = 800
@@ -69,16 +73,16 @@ def train_home_en(plan: Plan) -> None:
     """
     prepare_clips(plan)
     prepare_texts(plan)
-    train(plan.recipe, _place(plan), until=SPLICE_AT)
-    prepare_spliced(plan)
+    if not (plan.work / "spliced" / DONE).exists():
+        train(plan.recipe, _place(plan), until=SPLICE_AT)
+        prepare_spliced(plan)
     train(plan.recipe, _place(plan))
     export_model(plan)
 
 
 def prepare_clips(plan: Plan) -> None:
     """Synthesise speech and read the recordings; the longest stage before training, 10 to 20 minutes on 4 cores."""
-    if missing := missing_programs():
-        raise SettingsError(f"speech synthesisers are missing: apt-get install {' '.join(missing)} festvox-us-slt-hts")
+    require_programs()
     work, seed, processes = plan.work, plan.recipe.seed, plan.processes
     train_rows = recordings(plan.manifest, "train")
     _once(work / "real", lambda folder: write_recordings(folder, train_rows, processes))
@@ -86,7 +90,7 @@ def prepare_clips(plan: Plan) -> None:
     _once(work / "noise", lambda folder: write_noise(folder, seed))
     held_out = draw_held_out(Grammar(seed + 2), 300)
     _once(work / "held", lambda folder: write_synthetic(folder, held_out, seed + 2, held_out=True, processes=processes))
-    read = sorted({row.text for row in train_rows if 2 < len(row.text.split()) <= 16})
+    read = sorted({row.text for row in train_rows if 2 < len(row.text.split()) <= 16 and not is_held_out(row.text)})
     drawn = draw_sentences(Grammar(seed), SYNTHETIC_COMMANDS, SYNTHETIC_WORDS, SYNTHETIC_GENERAL)
     sentences = [*drawn, *(Sentence(text, "general") for text in read * 2)]
     random.Random(seed).shuffle(sentences)
@@ -125,19 +129,29 @@ def export_model(plan: Plan) -> None:
 
 
 def _splice(plan: Plan, folder: Path) -> None:
-    targets = _targets(plan)
-    objective = _averaged(plan)
-    real, synthetic = ClipStore(plan.work / "real"), ClipStore(plan.work / "synthetic")
-    commands = [clip for clip in synthetic.clips if clip.kind == "command"][:WORDS_CUT_FROM_SYNTHETIC]
+    commands = [clip for clip in ClipStore(plan.work / "synthetic").clips if clip.kind == "command"]
     recorded, spoken = WordBank(), WordBank()
-    for word in cut_words(objective, targets, real, [clip for clip in real.clips if clip.text]):
+    for word in _cut(plan, "real", [clip for clip in ClipStore(plan.work / "real").clips if clip.text]):
         recorded.add(word)
-    for word in cut_words(objective, targets, synthetic, commands):
+    for word in _cut(plan, "synthetic", commands[:WORDS_CUT_FROM_SYNTHETIC]):
         spoken.add(word)
     drawn = draw_sentences(Grammar(plan.recipe.seed + 3), SPLICED_COMMANDS, 0, 0)
     with ClipWriter(folder) as writer:
         written = write_spliced(writer, drawn, recorded, spoken, plan.recipe.seed)
     _LOGGER.info("%d commands spliced from %d recorded and %d synthetic words", written, len(recorded), len(spoken))
+
+
+def _cut(plan: Plan, name: str, clips: Sequence[Clip]) -> Iterator[SpokenWord]:
+    """Cut the words of a store's clips, shared among the processes."""
+    chunks = [clips[start : start + CLIPS_PER_CUT] for start in range(0, len(clips), CLIPS_PER_CUT)]
+    with pool_of(plan.processes) as pool:
+        for words in tqdm(pool.map(partial(_cut_chunk, plan, name), chunks), f"cutting words, {name}", len(chunks)):
+            yield from words
+
+
+def _cut_chunk(plan: Plan, name: str, clips: Sequence[Clip]) -> list[SpokenWord]:
+    torch.set_num_threads(1)
+    return list(cut_words(_averaged(plan), _targets(plan), ClipStore(plan.work / name), clips))
 
 
 def _once(folder: Path, write: Callable[[Path], None]) -> None:

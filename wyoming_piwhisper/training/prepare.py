@@ -4,7 +4,6 @@ import json
 import random
 import zlib
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -15,11 +14,13 @@ import soundfile
 from tqdm import tqdm
 
 from wyoming_piwhisper.domain.audio import SAMPLE_RATE, Samples
+from wyoming_piwhisper.domain.errors import AudioFormatError
 from wyoming_piwhisper.domain.text import normalise_text
 from wyoming_piwhisper.engine.features import FRAMES_PER_SECOND
 from wyoming_piwhisper.training.clips import ClipWriter, stored_power
 from wyoming_piwhisper.training.manifest import ManifestClip, select_clips
 from wyoming_piwhisper.training.phonemes import phonemes
+from wyoming_piwhisper.training.processes import pool_of
 from wyoming_piwhisper.training.sentences import Grammar, Sentence
 from wyoming_piwhisper.training.synthesis import Voice, random_voice, synthesise
 
@@ -57,11 +58,11 @@ def draw_sentences(grammar: Grammar, commands: int, words: int, general: int) ->
 
 
 def draw_held_out(grammar: Grammar, commands: int) -> list[Sentence]:
-    """Draw so many distinct held-out commands."""
+    """Draw so many distinct held-out commands of two words or more; training hears single words as words."""
     drawn: dict[str, Sentence] = {}
     while len(drawn) < commands:
         sentence = grammar.command()
-        if is_held_out(sentence.text):
+        if is_held_out(sentence.text) and " " in sentence.text:
             drawn[sentence.text] = sentence
     return list(drawn.values())
 
@@ -100,7 +101,7 @@ def write_synthetic(folder: Path, sentences: Sequence[Sentence], seed: int, *, h
     jobs = [(sentence.text, random_voice(source, held_out=held_out)) for sentence in sentences]
     kinds = [sentence.kind for sentence in sentences]
     spoken = phonemes([text for text, _ in jobs])
-    with ClipWriter(folder) as writer, ProcessPoolExecutor(processes) as pool:
+    with ClipWriter(folder) as writer, pool_of(processes) as pool:
         chunks = [jobs[start : start + JOBS_PER_CALL] for start in range(0, len(jobs), JOBS_PER_CALL)]
         powers = (power for chunk in pool.map(_synthesise_power, chunks) for power in chunk)
         for (text, voice), kind, target, power in tqdm(
@@ -112,7 +113,7 @@ def write_synthetic(folder: Path, sentences: Sequence[Sentence], seed: int, *, h
 def write_recordings(folder: Path, rows: Sequence[Recording], processes: int) -> None:
     """Put recordings of at most `LONGEST_SECONDS` into a clip store; one or two words count as `real_word`."""
     spoken = phonemes([row.text or "silence" for row in rows])
-    with ClipWriter(folder) as writer, ProcessPoolExecutor(processes) as pool:
+    with ClipWriter(folder) as writer, pool_of(processes) as pool:
         powers = pool.map(_recorded_power, rows, chunksize=64)
         for row, target, power in tqdm(zip(rows, spoken, powers, strict=True), "recordings", len(rows)):
             if len(power) > LONGEST_SECONDS * FRAMES_PER_SECOND:
@@ -144,7 +145,7 @@ def _synthesise_power(jobs: Sequence[tuple[str, Voice]]) -> list[npt.NDArray[np.
 def _recorded_power(row: Recording) -> npt.NDArray[np.float16]:
     samples, rate = soundfile.read(row.file, dtype="float32")
     if rate != SAMPLE_RATE or samples.ndim != 1:
-        raise ValueError(f"{row.file}: {rate} Hz, {samples.ndim} dimensions; the corpus is 16 kHz mono")
+        raise AudioFormatError(f"{row.file}: {rate} Hz, {samples.ndim} dimensions; the corpus is 16 kHz mono")
     return stored_power(samples)
 
 

@@ -13,7 +13,6 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 import torch
-from tqdm import tqdm
 
 from wyoming_piwhisper.engine.features import compress
 from wyoming_piwhisper.training.alignment import align_words
@@ -24,7 +23,7 @@ from wyoming_piwhisper.training.sentences import Sentence
 
 FRAMES_PER_STATE: Final = 2
 PAD_FRAMES: Final = 64
-LEAST_LOG_PROBABILITY: Final = -1.6
+LEAST_LOG_PROBABILITY: Final = -1.8
 """Words whose phonemes the model does not find where the text has them are left out."""
 WORD_FRAMES: Final = (8, 110)
 RECORDED_SHARE: Final = 0.8
@@ -72,7 +71,7 @@ def cut_words(objective: Objective, targets: Targets, store: ClipStore, clips: S
     """Cut the words of `clips` that the model finds."""
     vocabulary = sorted({word for clip in clips for word in clip.text.split()})
     spelled = dict(zip(vocabulary, phonemes(vocabulary), strict=True))
-    for clip in tqdm(clips, "cutting words"):
+    for clip in clips:
         power = store.power(clip)
         words = [(word, targets.phonemes(spelled[word])) for word in clip.text.split()]
         for span in align_words(_log_probabilities(objective, power), words):

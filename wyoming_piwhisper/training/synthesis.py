@@ -18,6 +18,7 @@ import soundfile
 import soxr
 
 from wyoming_piwhisper.domain.audio import SAMPLE_RATE, Samples
+from wyoming_piwhisper.domain.errors import SettingsError
 
 FLITE_VOICES: Final = {"slt": 170, "rms": 100, "awb": 125, "kal16": 105}
 """Voice to its natural pitch in Hz."""
@@ -45,6 +46,8 @@ ESPEAK_VARIANTS: Final = (
 )
 HELD_OUT_ESPEAK_VARIANTS: Final = ("f5", "m8", "linda", "max", "Mike", "edward2")
 PROGRAMS: Final = ("espeak-ng", "flite", "festival")
+PACKAGES: Final = "espeak-ng flite festival festvox-kallpc16k festvox-kdlpc16k festvox-us-slt-hts"
+"""Debian's packages of the programs and their voices."""
 SYNTHESIS_TIMEOUT_SECONDS: Final = 600
 
 
@@ -68,9 +71,14 @@ class Voice:
         return f"{self.engine}:{self.name}"
 
 
-def missing_programs() -> list[str]:
-    """The synthesisers that are not installed, by Debian package name."""
-    return [program for program in PROGRAMS if shutil.which(program) is None]
+def require_programs() -> None:
+    """Check that the synthesisers are installed.
+
+    Raises:
+        SettingsError: one is not; the message holds the command that installs all of them with their voices.
+    """
+    if missing := [program for program in PROGRAMS if shutil.which(program) is None]:
+        raise SettingsError(f"speech synthesis needs {', '.join(missing)}: apt-get install {PACKAGES}")
 
 
 def random_voice(source: random.Random, *, held_out: bool) -> Voice:
