@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -73,3 +74,22 @@ def test_samples_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "nan.wav", np.array([0.0, np.nan]), 16_000, subtype="FLOAT")
     with pytest.raises(AudioFormatError, match=r"nan\.wav"):
         read_audio(tmp_path / "nan.wav")
+
+
+def test_samples_without_a_header_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "tone.raw").write_bytes(bytes(3200))
+    with pytest.raises(AudioFormatError, match=r"tone\.raw"):
+        read_audio(tmp_path / "tone.raw")
+
+
+def test_a_name_need_not_be_text(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"\xff.wav")
+    soundfile.write(os.fsencode(path), tone(16_000), 16_000, format="WAV")
+    assert len(read_audio(path)) == 8_000
+
+
+def test_a_rate_that_no_speech_has_is_refused(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "slow.wav", np.zeros(100, np.float32), 1)
+
+    with pytest.raises(AudioFormatError, match=r"slow\.wav: 1 samples a second"):
+        read_audio(tmp_path / "slow.wav")

@@ -180,3 +180,36 @@ def test_a_port_in_use_is_one_line_and_status_2(tmp_path: Path) -> None:
         result = run("serve", "--server-uri", uri, "--asr-model", folder, "--log-level", "error")
     assert result.returncode == 2
     assert result.stderr.splitlines()[-1].startswith(f"wyoming-piwhisper: server.uri: cannot listen on {uri}: ")
+
+
+def test_closed_standard_output_is_one_line_and_status_2(tmp_path: Path) -> None:
+    serve = [sys.executable, "-m", "wyoming_piwhisper", "serve", "--server-uri", "stdio://", "--log-level", "error"]
+    result = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$@" >&-', "sh", *serve, "--asr-model", str(write_model_folder(tmp_path))],
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert result.returncode == 2
+    assert result.stderr.startswith("wyoming-piwhisper: server.uri: cannot listen on stdio://: standard input")
+
+
+def test_a_terminal_without_the_characters_gets_them_escaped() -> None:
+    result = run("evaluate", "--help", PYTHONIOENCODING="ascii")
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_a_reader_that_has_seen_enough_is_no_traceback() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as output:
+        result = subprocess.run(
+            [sys.executable, "-m", "wyoming_piwhisper", "check-config"],
+            stdout=output,
+            stderr=subprocess.PIPE,
+            timeout=30,
+            check=False,
+        )
+    assert (result.returncode, result.stderr) == (1, b"")

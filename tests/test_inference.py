@@ -201,3 +201,20 @@ def test_the_worker_ends_with_its_parent_even_in_the_middle_of_its_work(tmp_path
         assert select.select([worker], [], [], WAIT_SECONDS)[0], "the worker lives on"
     finally:
         os.close(worker)
+
+
+async def test_modules_in_the_current_folder_do_not_reach_the_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "queue.py").write_text("raise SystemExit('taken from the current folder')")
+    monkeypatch.chdir(tmp_path)
+    async with running_inference(tmp_path) as service:
+        assert (await recognise(service)).text == "1600 samples up to 0.50"
+
+
+async def test_the_log_tells_how_a_worker_died(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with running_inference(tmp_path) as service:
+        await service.wait_ready()
+        os.kill(worker_pid(tmp_path), signal.SIGKILL)
+        assert (await recognise(service)).text
+    assert "status -9" in caplog.text

@@ -54,6 +54,7 @@ async def test_malformed_input_is_refused_and_the_server_goes_on(tmp_path: Path,
 @pytest.mark.parametrize(
     "event",
     [
+        Event("ping", {"text": {"not": "text"}}),
         Event("audio-chunk", {"width": 2, "channels": 1}, b"\0\0"),
         Event("audio-chunk", {"rate": "16000", "width": 2, "channels": 1}, b"\0\0"),
         Event("audio-chunk", {"rate": 16_000, "width": 1, "channels": 1}, b"\0\0"),
@@ -156,3 +157,27 @@ async def test_too_many_waiting_utterances_are_refused(tmp_path: Path) -> None:
         await release(tmp_path / "hold")
         assert (await transcript(first)).text
         assert (await transcript(second)).text
+
+
+async def test_utterances_sent_ahead_count_as_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "hold")
+    async with running_server(tmp_path, asr=AsrSettings(max_waiting=1)) as server, client_of(server) as client:
+        for _ in range(3):
+            await speak(client, pcm16(1600))
+        assert (await refusal(client)).code == "overloaded"
+
+
+async def test_a_connection_is_owed_a_bounded_number_of_answers(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "hold")
+    async with running_server(tmp_path) as server, client_of(server) as client:
+        await speak(client, pcm16(1600))
+        for _ in range(20):
+            await client.write_event(AudioStop().event())
+        assert (await refusal(client)).code == "overloaded"
+
+
+async def test_text_that_cannot_be_sent_back_is_refused(server: WyomingServer) -> None:
+    async with AsyncTcpClient("127.0.0.1", port_of(server)) as client:
+        assert client._writer is not None  # noqa: SLF001  (the library writes only what is well-formed)
+        client._writer.write(b'{"type": "ping", "data": {"text": "\\ud800"}}\n')  # noqa: SLF001
+        assert (await refusal(client)).code == "protocol"

@@ -31,6 +31,7 @@ from wyoming.ping import Ping, Pong
 from wyoming_peer import client_of, port_of, refusal, transcript, works
 
 from wyoming_piwhisper import __version__
+from wyoming_piwhisper.domain.errors import SettingsError
 from wyoming_piwhisper.domain.settings import ServerSettings
 from wyoming_piwhisper.edge.wyoming_server import WyomingServer
 
@@ -261,3 +262,19 @@ async def test_closing_ends_open_connections_and_the_worker(tmp_path: Path) -> N
     await client.disconnect()
     with pytest.raises(ProcessLookupError):
         os.kill(worker_pid(tmp_path), 0)
+
+
+async def test_a_unix_socket_is_not_taken_from_a_server_that_lives(tmp_path: Path) -> None:
+    settings = ServerSettings(uri=f"unix://{tmp_path / 'socket'}")
+    async with running_server(tmp_path, settings) as server:
+        with pytest.raises(SettingsError, match="another server listens there"):
+            async with running_server(tmp_path, settings):
+                pass
+        assert await works(server)
+
+
+async def test_a_unix_socket_that_a_crash_left_behind_is_replaced(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as crashed:
+        crashed.bind(str(tmp_path / "socket"))
+    async with running_server(tmp_path, ServerSettings(uri=f"unix://{tmp_path / 'socket'}")) as server:
+        assert await works(server)

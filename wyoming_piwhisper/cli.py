@@ -2,6 +2,8 @@
 
 import argparse
 import importlib
+import io
+import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, NoReturn, Protocol, cast
@@ -52,6 +54,7 @@ class OneLineParser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (that of the process by default); returns the exit status."""
+    _write_any_character()
     arguments = list(sys.argv[1:] if argv is None else argv)
     name = next((argument for argument in arguments if not argument.startswith("-")), None)
     command = _command(name) if name in COMMANDS else None
@@ -61,13 +64,31 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help(sys.stderr)
         return EXIT_USAGE
     try:
-        return command.run(_parsed(parser, arguments))
+        return _flushed(command.run(_parsed(parser, arguments)))
     except (SettingsError, ModelNotFoundError) as error:
         return _report(error, EXIT_USAGE)
     except PiWhisperError as error:
         return _report(error, EXIT_FAILURE)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read the output has seen enough; Python would complain when it flushes the rest.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILURE
+
+
+def _flushed(status: int) -> int:
+    """Write what is still buffered while a reader that has gone can be reported."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
+    return status
+
+
+def _write_any_character() -> None:
+    """Escape what the terminal's encoding lacks; a file name or a word must not end the program."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _command(name: str | None) -> Command:

@@ -30,9 +30,8 @@ def add_parser(subparsers: "Subparsers") -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print one line about the server, or one line on standard error about why there is none."""
-    began = time.monotonic()
     try:
-        info = asyncio.run(_describe(_reachable(args.uri), args.timeout))
+        info, seconds = asyncio.run(_describe(_reachable(args.uri), args.timeout))
     except TimeoutError:
         return _unhealthy(args.uri, f"no answer within {args.timeout:g} s")
     except (OSError, ValueError, ProtocolError) as error:
@@ -42,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     models = [f"{program.name} with {model.name}" for program in info.asr for model in program.models]
     if not models:
         return _unhealthy(args.uri, "it offers no speech to text")
-    print(f"{args.uri}: {', '.join(models)}, answered in {1000 * (time.monotonic() - began):.0f} ms")
+    print(f"{args.uri}: {', '.join(models)}, answered in {1000 * seconds:.0f} ms")
     return 0
 
 
@@ -58,19 +57,21 @@ def _reachable(uri: str) -> str:
     return str(endpoint)
 
 
-async def _describe(uri: str, timeout_seconds: float) -> "Info | None":
+async def _describe(uri: str, timeout_seconds: float) -> "tuple[Info | None, float]":
+    """What the server says of itself, and the seconds from connecting to its answer."""
     from wyoming.client import AsyncClient
     from wyoming.info import Describe, Info
 
+    began = time.monotonic()
     async with asyncio.timeout(timeout_seconds), AsyncClient.from_uri(uri) as client:
         await client.write_event(Describe().event())
         try:
             while (event := await client.read_event()) is not None:
                 if Info.is_type(event.type):
-                    return Info.from_event(event)
+                    return Info.from_event(event), time.monotonic() - began
         except (KeyError, TypeError, ValueError, AttributeError, EOFError, RecursionError) as error:
             raise ProtocolError("what answers there is no Wyoming server") from error
-    return None
+    return None, time.monotonic() - began
 
 
 def _unhealthy(uri: str, reason: str) -> int:

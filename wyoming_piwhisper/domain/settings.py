@@ -13,6 +13,12 @@ from wyoming_piwhisper.domain.errors import SettingsError
 DEVICES: Final = ("auto", "cpu", "cuda")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
+MAX_THREADS: Final = 256
+"""More than any machine here has cores; model runtimes crash on far larger numbers."""
+
+MAX_START_MS: Final = 300
+"""Length of the start window of the speech gate, in ms; to ask for more speech than fits would keep it shut."""
+
 _Value = TypeVar("_Value")
 
 
@@ -70,8 +76,10 @@ class AsrSettings:
             raise SettingsError(f"asr.device: {self.device!r} is none of {', '.join(DEVICES)}")
         if not self.model:
             raise SettingsError("asr.model: empty; give auto, home-en, a folder or a hub id")
-        if self.threads < 0:
-            raise SettingsError(f"asr.threads: {self.threads} is negative; 0 chooses by the number of cores")
+        if not 0 <= self.threads <= MAX_THREADS:
+            raise SettingsError(
+                f"asr.threads: {self.threads} is not within 0 (automatic) to {MAX_THREADS}"
+            )
         if self.max_waiting < 1:
             raise SettingsError(f"asr.max_waiting: {self.max_waiting} is below 1")
         if self.timeout_seconds <= 0:
@@ -96,6 +104,8 @@ class VadSettings:
         for name in ("start_ms", "stop_ms", "pad_ms"):
             if getattr(self, name) < 0:
                 raise SettingsError(f"vad.{name}: {getattr(self, name)} is negative")
+        if self.start_ms > MAX_START_MS:
+            raise SettingsError(f"vad.start_ms: {self.start_ms} is above the start window of {MAX_START_MS} ms")
 
 
 @dataclass(frozen=True)

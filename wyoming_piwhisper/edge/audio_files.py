@@ -1,6 +1,8 @@
 """Audio files as what models hear."""
 
+import os
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import soundfile
@@ -8,6 +10,9 @@ import soxr
 
 from wyoming_piwhisper.domain.audio import SAMPLE_RATE, Samples
 from wyoming_piwhisper.domain.errors import AudioFormatError
+
+LOWEST_RATE_HZ: Final = 1_000
+"""Under it a damaged header would make hours out of a small file."""
 
 
 def read_audio(path: Path) -> Samples:
@@ -20,10 +25,15 @@ def read_audio(path: Path) -> Samples:
         AudioFormatError: the file is missing, unreadable or no audio; the message names it.
     """
     try:
-        channels, rate = soundfile.read(path, dtype="float32", always_2d=True)
+        # As bytes, for a name need not be UTF-8.
+        channels, rate = soundfile.read(os.fsencode(path), dtype="float32", always_2d=True)
     except soundfile.LibsndfileError as error:
         reason = "no such file" if not path.exists() else error.error_string
         raise AudioFormatError(f"{path}: {reason}") from error
+    except TypeError as error:  # for names that end in .raw
+        raise AudioFormatError(f"{path}: samples without a header; their rate is unknown") from error
+    if rate < LOWEST_RATE_HZ:
+        raise AudioFormatError(f"{path}: {rate} samples a second are no speech; the least is {LOWEST_RATE_HZ}")
     mono: Samples = channels.mean(axis=1, dtype=np.float32)
     if not np.isfinite(mono).all():
         raise AudioFormatError(f"{path}: holds samples that are not finite numbers")

@@ -63,6 +63,8 @@ class IncomingAudio:
     def complete(self) -> None:
         """Hand over what is still held back; no chunk follows."""
         self._flush()
+        if self._utterance is not None:
+            self._utterance.complete()
 
     def abandon(self) -> None:
         """Give the utterance up; may be called at any time and more than once."""

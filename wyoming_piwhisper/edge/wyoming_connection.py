@@ -7,6 +7,7 @@ answered at once and a client that leaves is noticed while its answer is still b
 import asyncio
 import contextlib
 import logging
+import re
 import time
 from dataclasses import dataclass
 from typing import Final, TypeVar, cast
@@ -18,7 +19,7 @@ from wyoming.event import Event, Eventable, async_write_event
 from wyoming.info import Describe
 from wyoming.ping import Ping, Pong
 
-from wyoming_piwhisper.domain.errors import PiWhisperError, ProtocolError
+from wyoming_piwhisper.domain.errors import OverloadedError, PiWhisperError, ProtocolError
 from wyoming_piwhisper.domain.languages import choose_language
 from wyoming_piwhisper.domain.settings import ServerSettings
 from wyoming_piwhisper.domain.transcription import ModelDescription, RecognitionOptions, Transcription
@@ -36,6 +37,10 @@ resets it, and the reset can overtake the error event."""
 _LINGER_READ_BYTES: Final = 65_536
 _FLUSH_SECONDS: Final = 1.0
 """How long a client that does not read may hold up the end of its connection."""
+_MAX_UNANSWERED: Final = 16
+"""Utterances that a client may send ahead of the answers that it reads; Home Assistant sends one."""
+_HALF_CHARACTER: Final = re.compile("[\ud800-\udfff]")
+"""JSON can spell them, UTF-8 cannot."""
 
 _Contents = TypeVar("_Contents", bound=Eventable)
 
@@ -145,13 +150,14 @@ class WyomingConnection:
             chunk = _contents(AudioChunk, event)
             await self._current_audio().add(PcmFormat(chunk.rate, chunk.width, chunk.channels), chunk.audio)
         elif Ping.is_type(event.type):
-            await self._send(Pong(text=_contents(Ping, event).text).event())
+            text = _contents(Ping, event).text
+            _require_text("ping: text", text)
+            await self._send(Pong(text=text).event())
         elif Describe.is_type(event.type):
             await self._send(info_of(self._recognition.model).event())
         elif Transcribe.is_type(event.type):
             language = _contents(Transcribe, event).language
-            if language is not None and not isinstance(language, str):
-                raise ProtocolError("transcribe: language is no text")
+            _require_text("transcribe: language", language)
             self._options = self._recognition.options(language)
         elif AudioStart.is_type(event.type):
             self._begin_audio(_contents(AudioStart, event))
@@ -172,6 +178,8 @@ class WyomingConnection:
         return self._audio
 
     def _end_audio(self) -> None:
+        if self._unanswered.qsize() >= _MAX_UNANSWERED:
+            raise OverloadedError(f"{_MAX_UNANSWERED} utterances of this connection wait for their answers already")
         audio = self._current_audio()
         self._audio = None
         audio.complete()
@@ -221,6 +229,12 @@ def _contents(kind: type[_Contents], event: Event) -> _Contents:
         return cast("_Contents", kind.from_event(event))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ProtocolError(f"{event.type}: a field is missing or wrong: {error}") from error
+
+
+def _require_text(name: str, value: object) -> None:
+    """Refuse what is neither absent nor text that can be sent back."""
+    if value is not None and (not isinstance(value, str) or _HALF_CHARACTER.search(value)):
+        raise ProtocolError(f"{name} is no text")
 
 
 def _first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -1,6 +1,7 @@
 """The Wyoming server: it listens, bounds the number of connections and ends them all on its way out."""
 
 import asyncio
+import errno
 import logging
 import os
 import sys
@@ -28,6 +29,7 @@ class WyomingServer:
         self._connections: set[asyncio.Task[None]] = set()
         self._refusals: set[asyncio.Task[None]] = set()
         self._finished = asyncio.Event()
+        self._socket_file: tuple[int, int] | None = None
         self.endpoint: Endpoint = endpoint_of(settings.uri)
         """Where it listens; from the moment it does, with the real port."""
 
@@ -55,7 +57,7 @@ class WyomingServer:
         if self._listener is not None:
             await self._listener.wait_closed()
         if isinstance(self.endpoint, UnixEndpoint):
-            await asyncio.to_thread(_remove, self.endpoint.path)
+            await asyncio.to_thread(_remove, self.endpoint.path, self._socket_file)
 
     async def wait_finished(self) -> None:
         """Wait until the client on standard input has left; for ever on other endpoints."""
@@ -67,7 +69,11 @@ class WyomingServer:
                 self._listener = await asyncio.start_server(self._accept, host, port, limit=MAX_HEADER_BYTES)
                 self.endpoint = TcpEndpoint(host, self._listener.sockets[0].getsockname()[1])
             case UnixEndpoint(path=path):
+                # To listen takes the path from whoever has it; only a server that is gone may lose it.
+                if await _is_served(path):
+                    raise OSError(errno.EADDRINUSE, "another server listens there")
                 self._listener = await asyncio.start_unix_server(self._accept, path, limit=MAX_HEADER_BYTES)
+                self._socket_file = await asyncio.to_thread(_identity, path)
             case StdioEndpoint():
                 stream, writer = await _standard_streams()
                 connection = WyomingConnection(stream, writer, self._recognition, self._settings, eof_abandons=False)
@@ -95,13 +101,36 @@ def _hold(tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None], name:
     return task
 
 
-def _remove(path: str) -> None:
-    Path(path).unlink(missing_ok=True)
+async def _is_served(path: str) -> bool:
+    try:
+        _, writer = await asyncio.open_unix_connection(path)
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """Device and inode of the file at `path`, or None where there is none."""
+    try:
+        status = Path(path).stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _remove(path: str, identity: tuple[int, int] | None) -> None:
+    """Remove the socket at `path`, unless it is another server's by now."""
+    if _identity(path) == identity:
+        Path(path).unlink(missing_ok=True)
 
 
 async def _standard_streams() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Standard input and output as streams; from now on whatever prints goes to standard error instead."""
     loop = asyncio.get_running_loop()
+    # Python's streams are None where the process was started with them closed.
+    if any(standard is None for standard in (sys.stdin, sys.stdout, sys.stderr)):
+        raise OSError(errno.EBADF, "standard input, output or error is closed")
     output = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     stream = asyncio.StreamReader(limit=MAX_HEADER_BYTES)

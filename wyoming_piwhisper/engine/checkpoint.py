@@ -47,7 +47,7 @@ class DecodingRules:
 
     def prompt(self, language: str) -> list[int]:
         """The tokens in front of the text."""
-        spoken = [self.languages.get(language, self.languages["en"]), self.task] if self.languages else []
+        spoken = [self.languages.get(language, self.languages.get("en")), self.task] if self.languages else []
         return [self.start, *(token for token in spoken if token is not None), self.no_timestamps]
 
 

@@ -122,7 +122,7 @@ class InferenceService:
         reason: PiWhisperError = InferenceError("the recogniser has ended")
         try:
             while True:
-                worker = await WorkerProcess.spawn(self._asr.threads)
+                worker = await self._spawned()
                 try:
                     await self._run(worker)
                 finally:
@@ -135,6 +135,12 @@ class InferenceService:
         finally:
             self._failure = reason
             self._settle_all(reason)
+
+    async def _spawned(self) -> WorkerProcess:
+        try:
+            return await WorkerProcess.spawn(self._asr.threads)
+        except OSError as error:
+            raise InferenceError(f"the inference worker cannot be started: {error}") from error
 
     async def _run(self, worker: WorkerProcess) -> None:
         """Load the engine in `worker` and deal out its answers until it dies."""

@@ -45,9 +45,15 @@ class Utterance:
 
     def feed(self, samples: Samples) -> None:
         """Pass on the next samples: shape (n,), float32 in [-1, 1], 16 kHz mono."""
-        if self._outcome is None:
+        if not self._settled.is_set():
             self._samples.append(samples)
             self._recogniser.post(Fed(self.number, samples))
+
+    def complete(self) -> None:
+        """Say that no samples follow, so that the answer is owed; may be called more than once."""
+        if not self._is_finished and not self._settled.is_set():
+            self._is_finished = True
+            self._recogniser.post(Finished(self.number))
 
     async def finish(self) -> Transcription:
         """Wait for the transcript of everything fed; a caller that is cancelled abandons the utterance.
@@ -56,9 +62,7 @@ class Utterance:
             InferenceError: the recogniser failed on it, or died over it twice.
             PiWhisperError: the recogniser has ended for good, for this reason.
         """
-        self._is_finished = True
-        if self._outcome is None:
-            self._recogniser.post(Finished(self.number))
+        self.complete()
         try:
             await self._settled.wait()
         finally:

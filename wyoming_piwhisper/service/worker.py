@@ -8,7 +8,6 @@ import importlib
 import logging
 import os
 import queue
-import signal
 import socket
 import sys
 import threading
@@ -99,8 +98,6 @@ class Worker:
 
 def main() -> int:
     """Run a worker on the socket whose file descriptor is the only argument."""
-    # Ctrl-C reaches the whole foreground process group; the server decides when its worker ends.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         return Worker(socket.socket(fileno=int(sys.argv[1]))).run()
     except ConnectionError:

@@ -16,6 +16,9 @@ _STDERR: Final = 2
 _MAX_DEFAULT_THREADS: Final = 2
 """More threads gain little on models of this size and slow down everything else on a small board."""
 
+_GRACE_SECONDS: Final = 0.5
+"""A worker whose socket is closed ends by itself. To kill one that has just died would lose its exit status."""
+
 
 class WorkerProcess:
     """A running worker; whoever spawned it closes it."""
@@ -35,6 +38,8 @@ class WorkerProcess:
             with theirs:
                 process = await asyncio.create_subprocess_exec(
                     sys.executable,
+                    # Without it a `queue.py` in the current folder would be taken for the library's.
+                    "-P",
                     "-m",
                     _MODULE,
                     str(theirs.fileno()),
@@ -42,9 +47,12 @@ class WorkerProcess:
                     stdin=DEVNULL,
                     # Libraries print to standard output, which may carry the events of stdio://.
                     stdout=_STDERR,
+                    # Ctrl-C is for the server, which ends its worker.
+                    start_new_session=True,
                     env=_environment(threads, os.environ),
                 )
-            undo.push_async_callback(_end, process)
+            undo.push_async_callback(process.wait)
+            undo.callback(_kill, process)
             ours.setblocking(False)
             reader, writer = await asyncio.open_connection(sock=ours)
             undo.pop_all()
@@ -70,9 +78,13 @@ class WorkerProcess:
         _kill(self._process)
 
     async def aclose(self) -> int:
-        """Kill the process, wait for its end, close the socket; returns its exit status (-9: killed)."""
+        """Close the socket, wait for the end of the process, or kill it; returns its exit status (-9: killed)."""
         self._writer.close()
-        return await _end(self._process)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_GRACE_SECONDS):
+                return await self._process.wait()
+        _kill(self._process)
+        return await self._process.wait()
 
 
 def _kill(process: Process) -> None:
@@ -80,11 +92,8 @@ def _kill(process: Process) -> None:
         process.kill()
 
 
-async def _end(process: Process) -> int:
-    _kill(process)
-    return await process.wait()
-
-
 def _environment(threads: int, inherited: Mapping[str, str]) -> dict[str, str]:
     count = str(threads or max(1, min(_MAX_DEFAULT_THREADS, (os.cpu_count() or 1) - 1)))
-    return {**inherited, "OMP_NUM_THREADS": count, "OPENBLAS_NUM_THREADS": count}
+    # The worker finds modules where the server found them.
+    module_path = os.pathsep.join(sys.path)
+    return {**inherited, "PYTHONPATH": module_path, "OMP_NUM_THREADS": count, "OPENBLAS_NUM_THREADS": count}

@@ -14,19 +14,20 @@ POOL_BATCHES: Final = 12
 """So many batches are drawn together and sorted by length, to pad little."""
 STRUNG_SHARE: Final = 0.55
 """Share of single words that are followed by more, from other voices and rooms."""
-LONGEST_FRAMES: Final = 1200
+LONGEST_FRAMES: Final = 800
+"""Longer clips are left out: a command takes 1 to 5 s, and a long sentence costs as much as several of them."""
 SPARE_FRAMES: Final = 80
 """About what augmentation puts around a clip."""
 GAP_FRAMES: Final = (4, 35)
 
 SHARES_FIRST: Final = {"command": 0.34, "word": 0.12, "general": 0.22, "real_word": 0.2, "real": 0.09, "noise": 0.03}
 SHARES_LAST: Final = {
-    "command": 0.2,
-    "spliced": 0.2,
+    "command": 0.24,
+    "spliced": 0.28,
     "word": 0.04,
-    "general": 0.12,
-    "real_word": 0.14,
-    "real": 0.27,
+    "general": 0.1,
+    "real_word": 0.13,
+    "real": 0.18,
     "noise": 0.03,
 }
 RAMP: Final = (0.08, 0.35)
@@ -51,6 +52,8 @@ class Batches:
         self._by_kind: dict[str, list[tuple[ClipStore, Clip]]] = {}
         for store in stores:
             for clip in store.clips:
+                if clip.frames > LONGEST_FRAMES and clip.kind != "noise":
+                    continue
                 self._by_kind.setdefault(clip.kind, []).append((store, clip))
         self._frames = frames
         self._random = random.Random(seed)

@@ -37,6 +37,7 @@ def export(averaged: dict[str, torch.Tensor], config: WhisperConfig, tokenizer_f
         if name.startswith(prefix)
     }
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "model.safetensors").chmod(0o644)  # the library makes it readable for its owner only
     shutil.copyfile(tokenizer_file, folder / "tokenizer.json")
     tokenizer = Tokenizer.from_file(str(tokenizer_file))
     for name, content in _small_files(config, tokenizer).items():
