@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
         without_transcript=selection.without_transcript,
         model=description.name,
         model_version=description.version,
-        device=asr.device,
+        device=recogniser.device,
         threads=asr.threads,
         seed=args.seed,
     )

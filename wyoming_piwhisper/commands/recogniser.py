@@ -22,6 +22,8 @@ class Recogniser:
     engine: "Engine"
     model: "ResolvedModel"
     settings: Settings
+    device: str
+    """What the model runs on: `cpu` or `cuda`."""
 
     @property
     def options(self) -> RecognitionOptions:
@@ -46,5 +48,7 @@ def load_recogniser(args: argparse.Namespace) -> Recogniser:
 
     # Brings the model runtime: last, so that a wrong setting is told at once.
     from wyoming_piwhisper.engine.loading import load_engine
+    from wyoming_piwhisper.engine.whisper_torch import choose_device
 
-    return Recogniser(load_engine(model.folder, settings.asr, settings.vad), model, settings)
+    engine = load_engine(model.folder, settings.asr, settings.vad)
+    return Recogniser(engine, model, settings, choose_device(settings.asr.device).type)

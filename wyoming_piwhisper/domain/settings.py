@@ -77,9 +77,7 @@ class AsrSettings:
         if not self.model:
             raise SettingsError("asr.model: empty; give auto, home-en, a folder or a hub id")
         if not 0 <= self.threads <= MAX_THREADS:
-            raise SettingsError(
-                f"asr.threads: {self.threads} is not within 0 (automatic) to {MAX_THREADS}"
-            )
+            raise SettingsError(f"asr.threads: {self.threads} is not within 0 (automatic) to {MAX_THREADS}")
         if self.max_waiting < 1:
             raise SettingsError(f"asr.max_waiting: {self.max_waiting} is below 1")
         if self.timeout_seconds <= 0:

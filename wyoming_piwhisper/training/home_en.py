@@ -35,8 +35,8 @@ MEASURE_STEPS: Final = 750
 LOG_STEPS: Final = 25
 RENDEZVOUS: Final = "rendezvous"
 """Where the processes of a step find each other."""
-FULL_STRENGTH_AT: Final = 0.6
-"""Progress at which augmentation has grown to its full strength."""
+LAST_STRENGTH: Final = 0.6
+"""Augmentation grows with progress up to this; more of it pays only in runs several times as long."""
 
 
 @dataclass(frozen=True)
@@ -222,7 +222,7 @@ def _input(trainer: Trainer) -> Iterator[tuple[Batch, int]]:
     batches = Batches([ClipStore(folder) for folder in place.stores], recipe.frames_per_batch, seed)
     for examples in batches:
         batches.progress = trainer.progress
-        augment.strength = min(1.0, trainer.progress / FULL_STRENGTH_AT)
+        augment.strength = min(LAST_STRENGTH, trainer.progress)
         log_mel = augment([example.power for example in examples])
         yield trainer.targets.batch(log_mel, examples).to(trainer.device), len(examples)
 
