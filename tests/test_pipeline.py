@@ -182,5 +182,5 @@ def test_the_command_hands_its_arguments_on(
     )
 
     assert status == 0
-    assert plans == [Plan(Path("m.jsonl"), Path("w"), tmp_path, 3, Recipe(utterances=9, seed=4))]
+    assert plans == [Plan(Path("m.jsonl"), Path("w"), tmp_path, 3, Recipe(utterances=9, seed=4), None)]
     assert str(tmp_path) in capsys.readouterr().out

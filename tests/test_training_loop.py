@@ -11,6 +11,7 @@ import torch
 
 from wyoming_piwhisper.training.batches import Example
 from wyoming_piwhisper.training.clips import ClipStore, ClipWriter
+from wyoming_piwhisper.training.export import export
 from wyoming_piwhisper.training.home_en import CHECKPOINT, Place, Recipe, Trainer, train
 from wyoming_piwhisper.training.objective import Batch
 from wyoming_piwhisper.training.progress import greedy, measure
@@ -139,3 +140,16 @@ def test_training_stops_where_it_was_told_to(place: Place) -> None:
     assert 0.4 * RECIPE.utterances <= line["heard"] < RECIPE.utterances
     assert set(line["clips"]) == {"wer", "per"}
     assert Trainer(RECIPE, place, 0, 1).heard == line["heard"]
+
+
+def test_a_new_run_may_begin_with_the_weights_of_a_model(place: Place, tmp_path: Path) -> None:
+    trained = Trainer(RECIPE, place, 0, 1)
+    trained.advance(batch_for(trained), 2)
+    tokenizer = place.folder / "tokenizer.json"
+    export(trained.objective.state_dict(), trained.objective.whisper.config, tokenizer, tmp_path / "model")
+
+    begun = Trainer(replace(RECIPE, seed=2), replace(place, start_from=tmp_path / "model"), 0, 1)
+
+    for name, weight in trained.objective.whisper.state_dict().items():
+        torch.testing.assert_close(begun.objective.whisper.state_dict()[name], weight, atol=1e-3, rtol=1e-3)
+    assert begun.step == 0

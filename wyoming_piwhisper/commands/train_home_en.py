@@ -26,6 +26,9 @@ def add_parser(subparsers: "Subparsers") -> None:
     parser.add_argument("--utterances", metavar="N", type=int, default=UTTERANCES, help=f"default: {UTTERANCES}")
     parser.add_argument("--seed", metavar="N", type=int, default=1, help="of sentences, voices, weights (default: 1)")
     parser.add_argument(
+        "--start-from", metavar="DIR", type=Path, help="model to begin with, such as home-en's folder (default: chance)"
+    )
+    parser.add_argument(
         "--processes", metavar="N", type=int, default=os.cpu_count() or 1, help="default: one for each core"
     )
 
@@ -43,6 +46,6 @@ def run(args: argparse.Namespace) -> int:
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     recipe = Recipe(utterances=args.utterances, seed=args.seed)
-    train_home_en(Plan(args.manifest, args.work, args.output, args.processes, recipe))
+    train_home_en(Plan(args.manifest, args.work, args.output, args.processes, recipe, args.start_from))
     print(f"The model is in {args.output}; use it with --asr-model {args.output}")
     return 0

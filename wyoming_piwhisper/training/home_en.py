@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, distributed
 from torch.distributed import FileStore  # type: ignore[attr-defined]
 from torch.multiprocessing.spawn import spawn
@@ -87,6 +88,8 @@ class Place:
     watched: dict[str, Path]
     """Stores by name on which progress is measured."""
     processes: int
+    start_from: Path | None = None
+    """Model folder whose weights a new run begins with; the phoneme head begins anew."""
 
 
 def train(recipe: Recipe, place: Place, until: float = 1.0) -> None:
@@ -113,6 +116,8 @@ class Trainer:
         self.objective = Objective(recipe.config(tokenizer.get_vocab_size()), len(inventory), recipe.phoneme_weight).to(
             self.device
         )
+        if place.start_from is not None:
+            self.objective.whisper.load_state_dict(load_file(place.start_from / "model.safetensors"))
         self.average = deepcopy(self.objective)
         self.optimizer = torch.optim.AdamW(
             _groups(self.objective, recipe.weight_decay), lr=0.0, betas=(0.9, 0.98), fused=True

@@ -7,6 +7,7 @@ goes on where it stood.
 import json
 import logging
 import random
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -63,6 +64,8 @@ class Plan:
     output: Path
     processes: int
     recipe: Recipe
+    start_from: Path | None = None
+    """Model folder of the same sizes to begin with, instead of chance."""
 
 
 def train_home_en(plan: Plan) -> None:
@@ -109,7 +112,10 @@ def prepare_texts(plan: Plan) -> None:
     if (run / "phonemes.json").exists():
         return
     clips = [clip for name in ("synthetic", "real") for clip in ClipStore(plan.work / name).clips if clip.text]
-    train_tokenizer([clip.text for clip in clips], TOKENS).save(str(run / "tokenizer.json"))
+    if plan.start_from is None:
+        train_tokenizer([clip.text for clip in clips], TOKENS).save(str(run / "tokenizer.json"))
+    else:
+        shutil.copyfile(plan.start_from / "tokenizer.json", run / "tokenizer.json")
     counts = Counter(phoneme for clip in clips for phoneme in clip.phonemes.split())
     inventory = [phoneme for phoneme, count in counts.most_common() if count >= LEAST_PHONEME_COUNT]
     (run / "phonemes.json").write_text(json.dumps(inventory), encoding="utf-8")
@@ -183,6 +189,7 @@ def _place(plan: Plan) -> Place:
         noise_stores=(plan.work / "noise", plan.work / "real"),
         watched={name: plan.work / f"watched-{name}" for name in WATCHED_CLIPS},
         processes=plan.processes,
+        start_from=plan.start_from,
     )
 
 
