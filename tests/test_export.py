@@ -14,8 +14,8 @@ from transformers import AutoTokenizer, WhisperFeatureExtractor, WhisperForCondi
 from wyoming_piwhisper.engine.checkpoint import read_checkpoint
 from wyoming_piwhisper.engine.whisper_torch import TorchWhisper
 from wyoming_piwhisper.training.export import DECODING, ENCODER_CONTEXT, export
-from wyoming_piwhisper.training.home_en import Recipe
 from wyoming_piwhisper.training.objective import Objective
+from wyoming_piwhisper.training.recipe import Recipe
 from wyoming_piwhisper.training.tokenizer import END, NO_SPEECH, SPECIAL_TOKENS, START, number_of
 
 CPU = torch.device("cpu")

@@ -8,8 +8,8 @@ import torch
 from tokenizers import Tokenizer
 
 from wyoming_piwhisper.training.batches import Example
-from wyoming_piwhisper.training.home_en import Recipe
 from wyoming_piwhisper.training.objective import IGNORED, Batch, Objective, Targets
+from wyoming_piwhisper.training.recipe import Recipe
 from wyoming_piwhisper.training.tokenizer import END, NO_SPEECH, NO_TIMESTAMPS, START, number_of, train_tokenizer
 
 TEXTS = ["turn on the kitchen light", "stop", "what time is it"]

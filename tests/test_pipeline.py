@@ -20,9 +20,10 @@ from wyoming_piwhisper.engine.checkpoint import read_checkpoint
 from wyoming_piwhisper.engine.whisper_torch import TorchWhisper
 from wyoming_piwhisper.training import pipeline, prepare, synthesis
 from wyoming_piwhisper.training.clips import ClipStore
-from wyoming_piwhisper.training.home_en import CHECKPOINT, Recipe
+from wyoming_piwhisper.training.home_en import CHECKPOINT
 from wyoming_piwhisper.training.pipeline import Plan, train_home_en
 from wyoming_piwhisper.training.prepare import draw_held_out, is_held_out
+from wyoming_piwhisper.training.recipe import Recipe
 from wyoming_piwhisper.training.sentences import Grammar, Sentence
 from wyoming_piwhisper.training.splice import SpokenWord, WordBank
 

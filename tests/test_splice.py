@@ -12,8 +12,8 @@ from torch import Tensor
 
 from wyoming_piwhisper.training import splice
 from wyoming_piwhisper.training.clips import ClipStore, ClipWriter
-from wyoming_piwhisper.training.home_en import Recipe
 from wyoming_piwhisper.training.objective import Objective, Targets
+from wyoming_piwhisper.training.recipe import Recipe
 from wyoming_piwhisper.training.sentences import Sentence
 from wyoming_piwhisper.training.splice import LEVEL_SPREAD, SPEECH_LEVEL, SpokenWord, WordBank, cut_words, write_spliced
 from wyoming_piwhisper.training.tokenizer import train_tokenizer

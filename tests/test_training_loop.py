@@ -12,9 +12,10 @@ import torch
 from wyoming_piwhisper.training.batches import Example
 from wyoming_piwhisper.training.clips import ClipStore, ClipWriter
 from wyoming_piwhisper.training.export import export
-from wyoming_piwhisper.training.home_en import CHECKPOINT, Place, Recipe, Trainer, train
+from wyoming_piwhisper.training.home_en import CHECKPOINT, Trainer, train
 from wyoming_piwhisper.training.objective import Batch
 from wyoming_piwhisper.training.progress import greedy, measure
+from wyoming_piwhisper.training.recipe import Place, Recipe
 from wyoming_piwhisper.training.tokenizer import train_tokenizer
 
 RECIPE = Recipe(

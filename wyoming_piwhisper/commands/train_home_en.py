@@ -41,8 +41,8 @@ def run(args: argparse.Namespace) -> int:
     """
     import logging
 
-    from wyoming_piwhisper.training.home_en import Recipe
     from wyoming_piwhisper.training.pipeline import Plan, train_home_en
+    from wyoming_piwhisper.training.recipe import Recipe
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     recipe = Recipe(utterances=args.utterances, seed=args.seed)

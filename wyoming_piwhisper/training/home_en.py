@@ -10,8 +10,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any, Final
 
 import torch
@@ -21,12 +20,12 @@ from torch.distributed import FileStore  # type: ignore[attr-defined]
 from torch.multiprocessing.spawn import spawn
 from torch.nn.parallel import DistributedDataParallel
 
-from wyoming_piwhisper.engine.whisper_model import WhisperConfig
 from wyoming_piwhisper.training.augment import Augmenter
 from wyoming_piwhisper.training.batches import Batches
 from wyoming_piwhisper.training.clips import ClipStore
 from wyoming_piwhisper.training.objective import Batch, Objective, Targets
 from wyoming_piwhisper.training.progress import measure
+from wyoming_piwhisper.training.recipe import Place, Recipe
 from wyoming_piwhisper.training.tokenizer import load_tokenizer
 
 _LOGGER = logging.getLogger(__name__)
@@ -38,58 +37,6 @@ RENDEZVOUS: Final = "rendezvous"
 """Where the processes of a step find each other."""
 LAST_STRENGTH: Final = 0.6
 """Augmentation grows with progress up to this; more of it pays only in runs several times as long."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Everything that decides how the model comes out, besides the clips."""
-
-    d_model: int = 256
-    encoder_layers: int = 6
-    decoder_layers: int = 2
-    frames_per_batch: int = 5_000
-    """Mel frames a process and step; 50 s of sound."""
-    utterances: int = 500_000
-    learning_rate: float = 1.2e-3
-    last_learning_rate: float = 2e-5
-    warmup_steps: int = 400
-    weight_decay: float = 0.02
-    phoneme_weight: float = 0.7
-    average_decay: float = 0.999
-    """Of the running average of the weights, which is what ships."""
-    seed: int = 1
-
-    def config(self, vocab_size: int) -> WhisperConfig:
-        """The sizes of the model."""
-        heads = self.d_model // 64
-        return WhisperConfig(
-            vocab_size=vocab_size,
-            d_model=self.d_model,
-            encoder_layers=self.encoder_layers,
-            decoder_layers=self.decoder_layers,
-            encoder_attention_heads=heads,
-            decoder_attention_heads=heads,
-            encoder_ffn_dim=4 * self.d_model,
-            decoder_ffn_dim=4 * self.d_model,
-            num_mel_bins=80,
-            max_source_positions=1500,
-            max_target_positions=448,
-        )
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where training reads and writes."""
-
-    folder: Path
-    """Holds `tokenizer.json`, `phonemes.json`, the checkpoint and `progress.jsonl`."""
-    stores: tuple[Path, ...]
-    noise_stores: tuple[Path, ...]
-    watched: dict[str, Path]
-    """Stores by name on which progress is measured."""
-    processes: int
-    start_from: Path | None = None
-    """Model folder whose weights a new run begins with; the phoneme head begins anew."""
 
 
 def train(recipe: Recipe, place: Place, until: float = 1.0) -> None:

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from wyoming_piwhisper.training.clips import Clip, ClipStore, ClipWriter
 from wyoming_piwhisper.training.export import export
-from wyoming_piwhisper.training.home_en import CHECKPOINT, Place, Recipe, train
+from wyoming_piwhisper.training.home_en import CHECKPOINT, train
 from wyoming_piwhisper.training.objective import Objective, Targets
 from wyoming_piwhisper.training.prepare import (
     draw_held_out,
@@ -32,6 +32,7 @@ from wyoming_piwhisper.training.prepare import (
     write_synthetic,
 )
 from wyoming_piwhisper.training.processes import pool_of
+from wyoming_piwhisper.training.recipe import Place, Recipe
 from wyoming_piwhisper.training.sentences import Grammar, Sentence
 from wyoming_piwhisper.training.splice import SpokenWord, WordBank, cut_words, write_spliced
 from wyoming_piwhisper.training.synthesis import require_programs
