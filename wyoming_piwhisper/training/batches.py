@@ -84,7 +84,7 @@ class Batches:
         kind = self._kind()
         parts = [self._clip(kind)]
         if kind in {"word", "real_word"} and self._random.random() < STRUNG_SHARE:
-            follow = [kind for kind in ("word", "real_word", "real_word", "command") if kind in self._by_kind]
+            follow = [kind for kind in ("word", "real_word", "real_word") if kind in self._by_kind]
             parts += [self._clip(self._random.choice(follow)) for _ in range(self._random.choice((1, 1, 2, 3, 4)))]
         return self._strung(parts)
 
