@@ -109,7 +109,8 @@ def load_settings(command_line: Mapping[str, str], environment: Mapping[str, str
 
 def settings_as_yaml(settings: Settings) -> str:
     """The settings as the text of a YAML file that `load_settings` would read back to the same."""
-    return yaml.safe_dump(asdict(settings), sort_keys=False, allow_unicode=True)
+    text: str = yaml.safe_dump(asdict(settings), sort_keys=False, allow_unicode=True)
+    return text
 
 
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:
