@@ -19,7 +19,8 @@ class Corpus:
 
     def clips(self, dataset: str, split: str) -> list[tuple[Path, str]]:
         """Files of a data set and what is said in them, in the order of the manifest."""
-        rows: list[dict[str, Any]] = [json.loads(line) for line in (self.folder / "manifest.jsonl").open()]
+        lines = (self.folder / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
+        rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
         chosen = [row for row in rows if (row["dataset"], row["split"]) == (dataset, split)]
         return [(self.folder / row["path"], row["text_norm"]) for row in chosen]
 
