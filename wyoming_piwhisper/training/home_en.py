@@ -139,11 +139,20 @@ class Trainer:
 
 def _train_process(rank: int, recipe: Recipe, place: Place, ranks: int, until: float) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    if ranks > 1:
-        torch.set_num_threads(1)
-        store = FileStore(str(place.folder / RENDEZVOUS), ranks)
-        distributed.init_process_group("gloo", store=store, rank=rank, world_size=ranks)
-    trainer = Trainer(recipe, place, rank, ranks)
+    if ranks == 1:
+        _run(Trainer(recipe, place, rank, ranks), until)
+        return
+    torch.set_num_threads(1)
+    store = FileStore(str(place.folder / RENDEZVOUS), ranks)
+    distributed.init_process_group("gloo", store=store, rank=rank, world_size=ranks)
+    _run(Trainer(recipe, place, rank, ranks), until)
+    # Its threads abort a process that ends while they run, and one that is ahead must not leave the others alone.
+    distributed.barrier()
+    distributed.destroy_process_group()
+
+
+def _run(trainer: Trainer, until: float) -> None:
+    place, rank = trainer.place, trainer.rank
     watched = {name: ClipStore(folder) for name, folder in place.watched.items()}
     started = time.monotonic() - trainer.seconds
     for batch, examples in _input(trainer):
