@@ -1,12 +1,14 @@
-"""What several test files need: recorded speech, where there is some."""
+"""What several test files need: recorded speech, where there is some, and quiet surroundings."""
 
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 BESIDE_THE_PROJECT = Path(__file__).parents[2] / "shared" / "corpus"
 
@@ -32,3 +34,19 @@ def corpus() -> Corpus:
     if not (folder / "manifest.jsonl").exists():
         pytest.skip("no recorded speech: set SPEECH_CORPUS to a folder with a manifest.jsonl")
     return Corpus(folder)
+
+
+@pytest.fixture
+def importable_fakes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let worker processes find the fake engine."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+
+
+@pytest.fixture
+def one_torch_thread() -> Iterator[None]:
+    """Small models train fastest on one thread; the same seed of torch for each test."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    yield
+    torch.set_num_threads(before)

@@ -1,7 +1,5 @@
 """Rooms, microphones and noises on Mel power."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -13,13 +11,7 @@ from wyoming_piwhisper.training.augment import LONGEST_LEAD_FRAMES, LONGEST_TAIL
 
 Power = npt.NDArray[np.float16]
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """A trained model as a checkpoint folder: both our engine and the reference implementation take it."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +20,7 @@ from wyoming_piwhisper.training.tokenizer import END, NO_SPEECH, SPECIAL_TOKENS,
 CPU = torch.device("cpu")
 FULL_FRAMES = 3000
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 @pytest.fixture(scope="module")

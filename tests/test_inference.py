@@ -22,10 +22,7 @@ pytestmark = pytest.mark.timeout(60)
 
 LOUD = np.full(1600, 0.5, np.float32)
 
-
-@pytest.fixture(autouse=True)
-def _importable_fakes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+pytestmark = pytest.mark.usefixtures("importable_fakes")
 
 
 async def recognise(service: InferenceService, chunks: int = 1, language: str | None = None) -> Transcription:

@@ -1,7 +1,5 @@
 """What training minimises, and the tensors that it works on."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import torch
@@ -15,14 +13,7 @@ from wyoming_piwhisper.training.tokenizer import END, NO_SPEECH, NO_TIMESTAMPS, 
 TEXTS = ["turn on the kitchen light", "stop", "what time is it"]
 INVENTORY = ["t", "s", "p", "0", "l"]
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 @pytest.fixture(scope="module")

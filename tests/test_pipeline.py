@@ -4,7 +4,7 @@ import argparse
 import json
 import random
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,8 @@ TINY = Recipe(
 SAID = ("lights on", "lights off", "stop", "what time is it", "turn on the light", "two", "open the door please")
 needs_espeak = pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="espeak-ng is not installed")
 
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+
 
 class PowerCutError(Exception):
     """Ends a run in the middle."""
@@ -47,14 +49,6 @@ class EveryWord(WordBank):
 
     def draw(self, word: str, source: random.Random) -> SpokenWord:
         return SpokenWord(word, "t", np.zeros((20, 80), np.float16))
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

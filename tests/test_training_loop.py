@@ -1,7 +1,6 @@
 """The training loop's state: what a step changes, and what a checkpoint brings back."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,13 +29,7 @@ RECIPE = Recipe(
 SAID = (("lights on", "l t s 0 n"), ("stop", "s t 0 p"))
 INVENTORY = ("l", "t", "s", "0", "n", "p")
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 @pytest.fixture

@@ -24,10 +24,7 @@ from wyoming_piwhisper.edge.wyoming_server import WyomingServer
 
 LOCAL = "tcp://127.0.0.1:0"
 
-
-@pytest.fixture(autouse=True)
-def _importable_fakes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+pytestmark = pytest.mark.usefixtures("importable_fakes")
 
 
 @pytest.fixture
