@@ -4,9 +4,8 @@ import argparse
 import json
 import random
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -26,6 +25,9 @@ from wyoming_piwhisper.training.prepare import draw_held_out, is_held_out
 from wyoming_piwhisper.training.recipe import Recipe
 from wyoming_piwhisper.training.sentences import Grammar, Sentence
 from wyoming_piwhisper.training.splice import SpokenWord, WordBank
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 UTTERANCES = 60
 TINY = Recipe(
