@@ -5,13 +5,12 @@ import logging
 import signal
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
-from pathlib import Path
 from typing import Final
 
 from wyoming_piwhisper.domain.endpoint import Endpoint, TcpEndpoint
 from wyoming_piwhisper.domain.settings import AsrSettings, Settings
 from wyoming_piwhisper.edge.lan_address import lan_address
-from wyoming_piwhisper.edge.model_store import ResolvedModel, default_models_dir, resolve_model
+from wyoming_piwhisper.edge.model_store import ResolvedModel, models_dir_of, resolve_model
 from wyoming_piwhisper.edge.wyoming_connection import Recognition
 from wyoming_piwhisper.edge.wyoming_server import WyomingServer
 from wyoming_piwhisper.service.inference import DEFAULT_ENGINE_FACTORY, EngineSpec, InferenceService
@@ -47,8 +46,7 @@ async def serve(settings: Settings, engine_factory: str = DEFAULT_ENGINE_FACTORY
 
 
 def _chosen_model(asr: AsrSettings) -> ResolvedModel:
-    models_dir = Path(asr.models_dir).expanduser() if asr.models_dir else default_models_dir()
-    return resolve_model(asr.model, models_dir)
+    return resolve_model(asr.model, models_dir_of(asr.models_dir))
 
 
 async def _first_of(stop: asyncio.Event, server: WyomingServer, inference: InferenceService) -> None:

@@ -3,7 +3,6 @@
 import argparse
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wyoming_piwhisper.domain.languages import choose_language
@@ -38,13 +37,11 @@ def load_recogniser(args: argparse.Namespace) -> Recogniser:
     Raises:
         PiWhisperError: a setting is wrong, or the model is missing or damaged.
     """
-    from wyoming_piwhisper.edge.model_store import default_models_dir, resolve_model
+    from wyoming_piwhisper.edge.model_store import models_dir_of, resolve_model
     from wyoming_piwhisper.edge.settings_file import given_options, load_settings
 
     settings = load_settings(given_options(args), os.environ)
-    configured = settings.asr.models_dir
-    models_dir = Path(configured).expanduser() if configured else default_models_dir()
-    model = resolve_model(settings.asr.model, models_dir)
+    model = resolve_model(settings.asr.model, models_dir_of(settings.asr.models_dir))
 
     # Brings the model runtime: last, so that a wrong setting is told at once.
     from wyoming_piwhisper.engine.loading import load_engine

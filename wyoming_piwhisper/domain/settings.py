@@ -16,6 +16,9 @@ LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 MAX_THREADS: Final = 256
 """More than any machine here has cores; model runtimes crash on far larger numbers."""
 
+MAX_DEFAULT_THREADS: Final = 2
+"""More threads gain little on models of this size, wait for busy cores and slow down everything else."""
+
 MAX_START_MS: Final = 300
 """Length of the start window of the speech gate, in ms; to ask for more speech than fits would keep it shut."""
 
@@ -126,6 +129,11 @@ class Settings:
     asr: AsrSettings = field(default_factory=AsrSettings)
     vad: VadSettings = field(default_factory=VadSettings)
     log: LogSettings = field(default_factory=LogSettings)
+
+
+def model_threads(setting: int, cores: int) -> int:
+    """Threads of the model on a CPU with `cores` cores, where `asr.threads` is `setting`."""
+    return setting or max(1, min(MAX_DEFAULT_THREADS, cores - 1))
 
 
 def _require_positive(name: str, value: float) -> None:

@@ -52,6 +52,11 @@ def default_models_dir() -> Path:
     return data_home / "wyoming-piwhisper" / "models"
 
 
+def models_dir_of(setting: str) -> Path:
+    """The folder that `asr.models_dir` means; empty means the default one."""
+    return Path(setting).expanduser() if setting else default_models_dir()
+
+
 def is_hub_id(name: str) -> bool:
     """Whether `name` has the form `owner/name`."""
     return _HUB_ID.fullmatch(name) is not None

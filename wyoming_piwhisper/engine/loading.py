@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from wyoming_piwhisper.domain.audio import SAMPLE_RATE
-from wyoming_piwhisper.domain.settings import AsrSettings, VadSettings
+from wyoming_piwhisper.domain.settings import AsrSettings, VadSettings, model_threads
 from wyoming_piwhisper.engine.checkpoint import read_checkpoint
 from wyoming_piwhisper.engine.interface import Engine
 from wyoming_piwhisper.engine.recognizer import Recognizer, StageClock
@@ -27,14 +27,9 @@ def load_engine(model_dir: Path, asr: AsrSettings, vad: VadSettings) -> Engine:
         InferenceError: the device that was asked for does not work.
     """
     checkpoint = read_checkpoint(model_dir)
-    torch.set_num_threads(threads(asr.threads))
+    torch.set_num_threads(model_threads(asr.threads, os.cpu_count() or 1))
     device = choose_device(asr.device)
     recognizer = Recognizer(TorchWhisper(checkpoint, device), checkpoint, vad)
     recognizer.hear(np.zeros(int(WARM_UP_SECONDS * SAMPLE_RATE), np.float32), asr.language, StageClock())
     _LOGGER.info("model in %s ready on %s", model_dir.name, device)
     return recognizer
-
-
-def threads(setting: int) -> int:
-    """Threads for a CPU: the setting, or one less than the cores and at most 2; more would wait for busy cores."""
-    return setting or max(1, min(2, (os.cpu_count() or 1) - 1))

@@ -9,13 +9,11 @@ from asyncio.subprocess import DEVNULL, Process
 from collections.abc import Mapping
 from typing import Final, Self
 
+from wyoming_piwhisper.domain.settings import model_threads
 from wyoming_piwhisper.service import messages
 
 _MODULE: Final = "wyoming_piwhisper.service.worker"
 _STDERR: Final = 2
-_MAX_DEFAULT_THREADS: Final = 2
-"""More threads gain little on models of this size and slow down everything else on a small board."""
-
 _GRACE_SECONDS: Final = 0.5
 """A worker whose socket is closed ends by itself. To kill one that has just died would lose its exit status."""
 
@@ -93,7 +91,7 @@ def _kill(process: Process) -> None:
 
 
 def _environment(threads: int, inherited: Mapping[str, str]) -> dict[str, str]:
-    count = str(threads or max(1, min(_MAX_DEFAULT_THREADS, (os.cpu_count() or 1) - 1)))
+    count = str(model_threads(threads, os.cpu_count() or 1))
     # The worker finds modules where the server found them.
     module_path = os.pathsep.join(sys.path)
     return {**inherited, "PYTHONPATH": module_path, "OMP_NUM_THREADS": count, "OPENBLAS_NUM_THREADS": count}
