@@ -68,10 +68,10 @@ def test_a_seed_decides_the_batches(tmp_path: Path) -> None:
     assert texts(1) != texts(2)
 
 
-@pytest.mark.parametrize(("progress", "shares"), [(0.0, SHARES_FIRST), (1.0, SHARES_LAST)])
-def test_shares_move_with_progress(tmp_path: Path, progress: float, shares: dict[str, float]) -> None:
+@pytest.mark.parametrize(("maturity", "shares"), [(0.0, SHARES_FIRST), (1.0, SHARES_LAST)])
+def test_shares_move_with_maturity(tmp_path: Path, maturity: float, shares: dict[str, float]) -> None:
     source = Batches([store(tmp_path)], BUDGET, 3)
-    source.progress = progress
+    source.maturity = maturity
 
     found = kinds_of(drawn(source, 400))
 

@@ -21,7 +21,7 @@ from wyoming_piwhisper.training import pipeline, prepare, synthesis
 from wyoming_piwhisper.training.clips import ClipStore
 from wyoming_piwhisper.training.home_en import CHECKPOINT
 from wyoming_piwhisper.training.pipeline import Plan, train_home_en
-from wyoming_piwhisper.training.prepare import draw_held_out, is_held_out
+from wyoming_piwhisper.training.prepare import draw_held_out, split_of
 from wyoming_piwhisper.training.recipe import Recipe
 from wyoming_piwhisper.training.sentences import Grammar, Sentence
 from wyoming_piwhisper.training.splice import SpokenWord, WordBank
@@ -57,13 +57,13 @@ class EveryWord(WordBank):
 def miniature(monkeypatch: pytest.MonkeyPatch) -> None:
     """A few of everything, spoken by espeak-ng alone; a model that knows nothing yet finds no words to splice."""
 
-    def voice(source: random.Random, *, held_out: bool) -> synthesis.Voice:
-        while (drawn := synthesis.random_voice(source, held_out=held_out)).engine != "espeak-ng":
+    def voice(source: random.Random, split: synthesis.Split) -> synthesis.Voice:
+        while (drawn := synthesis.random_voice(source, split)).engine != "espeak-ng":
             pass
         return drawn
 
-    def held_out(grammar: Grammar, _: int) -> list[Sentence]:
-        return draw_held_out(grammar, 6)
+    def held_out(grammar: Grammar, _: int, split: synthesis.Split) -> list[Sentence]:
+        return draw_held_out(grammar, 6, split)
 
     sizes = {"SYNTHETIC_COMMANDS": 40, "SYNTHETIC_WORDS": 10, "SYNTHETIC_GENERAL": 6, "SPLICED_COMMANDS": 30}
     for name, size in (sizes | {"TOKENS": 90, "LEAST_PHONEME_COUNT": 2}).items():
@@ -130,12 +130,12 @@ def _check_stores(work: Path) -> None:
     synthetic, held = ClipStore(work / "synthetic").clips, ClipStore(work / "held").clips
     heard = {clip.text for clip in synthetic if clip.kind == "command"}
     assert len(heard) == 40
-    assert not any(is_held_out(text) for text in heard)
-    assert all(is_held_out(clip.text) for clip in held)
+    assert {split_of(text) for text in heard} == {"train"}
+    assert {split_of(clip.text) for clip in held} == {"dev"}
     assert not {clip.text for clip in synthetic} & {clip.text for clip in held}
     assert not {clip.source for clip in synthetic} & {clip.source for clip in held}
     spliced = ClipStore(work / "spliced").clips
-    assert not any(is_held_out(clip.text) for clip in spliced)
+    assert {split_of(clip.text) for clip in spliced} == {"train"}
     assert [clip.kind for clip in spliced] == ["spliced"] * 30
 
 

@@ -3,6 +3,7 @@
 import argparse
 import json
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,8 +20,8 @@ from wyoming_piwhisper.training.manifest import select_clips
 from wyoming_piwhisper.training.prepare import (
     draw_held_out,
     draw_sentences,
-    is_held_out,
     recordings,
+    split_of,
     write_held_out,
     write_noise,
     write_recordings,
@@ -36,8 +37,8 @@ def espeak_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """Voices of other synthesisers, which may be missing, are replaced."""
     draw = synthesis.random_voice
 
-    def voice(source: object, *, held_out: bool) -> synthesis.Voice:
-        while (drawn := draw(source, held_out=held_out)).engine != "espeak-ng":  # type: ignore[arg-type]
+    def voice(source: object, split: synthesis.Split) -> synthesis.Voice:
+        while (drawn := draw(source, split)).engine != "espeak-ng":  # type: ignore[arg-type]
             pass
         return drawn
 
@@ -55,29 +56,31 @@ def write_manifest(folder: Path, rows: Sequence[tuple[str, str, float, str]]) ->
     return folder / "manifest.jsonl"
 
 
-def test_training_never_draws_a_held_out_command() -> None:
+@pytest.mark.parametrize("split", ["dev", "test"])
+def test_training_never_draws_a_held_out_command(split: synthesis.Split) -> None:
     heard = [s for s in draw_sentences(Grammar(1), 4000, 50, 60) if s.kind == "command"]
-    kept = draw_held_out(Grammar(2), 150)
+    kept = draw_held_out(Grammar(2), 150, split)
 
     assert len({sentence.text for sentence in heard}) == len(heard) == 4000
-    assert not any(is_held_out(sentence.text) for sentence in heard)
-    assert all(is_held_out(sentence.text) for sentence in kept)
+    assert {split_of(sentence.text) for sentence in heard} == {"train"}
+    assert {split_of(sentence.text) for sentence in kept} == {split}
     assert len({sentence.text for sentence in kept}) == 150
 
 
 def test_single_words_are_not_held_out_because_training_hears_them_as_words() -> None:
     words = {sentence.text for sentence in draw_sentences(Grammar(1), 0, 2000, 0)}
-    kept = {sentence.text for sentence in draw_held_out(Grammar(3), 300)}
+    kept = {sentence.text for sentence in draw_held_out(Grammar(3), 300, "test")}
 
-    assert any(is_held_out(word) for word in words)
+    assert any(split_of(word) == "test" for word in words)
     assert not words & kept
 
 
-def test_a_twentieth_is_held_out() -> None:
+def test_a_twentieth_is_for_testing_and_a_twentieth_for_watching() -> None:
     grammar = Grammar(9)
     texts = {grammar.command().text for _ in range(6000)}
 
-    assert sum(map(is_held_out, texts)) / len(texts) == pytest.approx(1 / 20, abs=0.012)
+    shares = {split: count / len(texts) for split, count in Counter(map(split_of, texts)).items()}
+    assert shares == pytest.approx({"train": 18 / 20, "dev": 1 / 20, "test": 1 / 20}, abs=0.012)
 
 
 def test_draws_are_decided_by_the_seed_and_have_the_kinds_asked_for() -> None:
@@ -142,7 +145,7 @@ def test_synthetic_clips_follow_the_sentences_whatever_the_number_of_processes(t
     sentences = [Sentence("stop", "word"), Sentence("turn on the light", "command"), Sentence("it is late", "general")]
 
     for name, processes in (("one", 1), ("two", 2)):
-        write_synthetic(tmp_path / name, sentences, 3, held_out=False, processes=processes)
+        write_synthetic(tmp_path / name, sentences, 3, "train", processes)
     one, two = ClipStore(tmp_path / "one"), ClipStore(tmp_path / "two")
 
     assert [Sentence(clip.text, clip.kind) for clip in one.clips] == sentences
@@ -163,7 +166,7 @@ def test_the_held_out_test_set_is_a_manifest_that_evaluation_reads(tmp_path: Pat
         assert rate == SAMPLE_RATE
         assert not samples[: SAMPLE_RATE // 3].any()
         assert clip.reference is not None
-        assert is_held_out(clip.reference)
+        assert split_of(clip.reference) == "test"
         assert clip.dataset == "synthetic_commands"
 
 

@@ -12,47 +12,50 @@ from wyoming_piwhisper.domain.errors import SettingsError
 from wyoming_piwhisper.training.phonemes import phonemes
 from wyoming_piwhisper.training.synthesis import (
     ESPEAK_DIALECTS,
-    ESPEAK_VARIANTS,
     FESTIVAL_VOICES,
-    HELD_OUT_ESPEAK_DIALECTS,
-    HELD_OUT_ESPEAK_VARIANTS,
-    HELD_OUT_FESTIVAL_VOICES,
     PROGRAMS,
+    TEST_ESPEAK_DIALECTS,
+    TEST_FESTIVAL_VOICES,
+    VARIANTS,
+    Split,
     Voice,
     random_voice,
     require_programs,
     synthesise,
 )
 
+SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 MISSING = {program for program in PROGRAMS if shutil.which(program) is None}
 needs_espeak = pytest.mark.skipif("espeak-ng" in MISSING, reason="espeak-ng is not installed")
 needs_flite = pytest.mark.skipif("flite" in MISSING, reason="flite is not installed")
 needs_festival = pytest.mark.skipif("festival" in MISSING, reason="festival is not installed")
 
 
-def drawn(seed: int, *, held_out: bool, count: int = 3000) -> list[Voice]:
+def drawn(seed: int, split: Split, count: int = 3000) -> list[Voice]:
     source = random.Random(seed)
-    return [random_voice(source, held_out=held_out) for _ in range(count)]
+    return [random_voice(source, split) for _ in range(count)]
 
 
 def test_a_seed_decides_the_voices() -> None:
-    assert drawn(1, held_out=False) == drawn(1, held_out=False)
-    assert drawn(1, held_out=False) != drawn(2, held_out=False)
+    assert drawn(1, "train") == drawn(1, "train")
+    assert drawn(1, "train") != drawn(2, "train")
 
 
-def test_held_out_voices_are_never_drawn_for_training() -> None:
-    heard = {voice.label for voice in drawn(1, held_out=False)}
-    kept = {voice.label for voice in drawn(1, held_out=True)}
+def test_no_voice_belongs_to_two_splits() -> None:
+    heard, watched, tested = ({voice.label for voice in drawn(1, split)} for split in SPLITS)
 
-    assert not heard & kept
-    assert not any(label.startswith("flite:") for label in kept)
-    assert not set(FESTIVAL_VOICES) & set(HELD_OUT_FESTIVAL_VOICES)
-    assert not set(ESPEAK_DIALECTS) & set(HELD_OUT_ESPEAK_DIALECTS)
-    assert not set(ESPEAK_VARIANTS) & set(HELD_OUT_ESPEAK_VARIANTS)
+    assert not heard & watched
+    assert not heard & tested
+    assert not watched & tested
+    assert not any(label.startswith("flite:") for label in tested)
+    assert not set(FESTIVAL_VOICES) & set(TEST_FESTIVAL_VOICES)
+    assert not set(ESPEAK_DIALECTS) & set(TEST_ESPEAK_DIALECTS)
+    variants = [variant for split in SPLITS for variant in VARIANTS[split]]
+    assert len(set(variants)) == len(variants)
 
 
 def test_training_hears_all_engines_at_moderate_settings() -> None:
-    voices = drawn(5, held_out=False)
+    voices = drawn(5, "train")
 
     assert set(Counter(voice.engine for voice in voices)) == set(PROGRAMS)
     assert all(0.85 <= voice.rate <= 1.2 and 0.8 <= voice.pitch <= 1.3 for voice in voices)

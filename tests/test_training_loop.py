@@ -147,3 +147,4 @@ def test_a_new_run_may_begin_with_the_weights_of_a_model(place: Place, tmp_path:
     for name, weight in trained.objective.whisper.state_dict().items():
         torch.testing.assert_close(begun.objective.whisper.state_dict()[name], weight, atol=1e-3, rtol=1e-3)
     assert begun.step == 0
+    assert trained.maturity == trained.progress < begun.maturity < 1

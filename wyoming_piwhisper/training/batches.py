@@ -22,16 +22,16 @@ GAP_FRAMES: Final = (4, 35)
 
 SHARES_FIRST: Final = {"command": 0.34, "word": 0.12, "general": 0.22, "real_word": 0.2, "real": 0.09, "noise": 0.03}
 SHARES_LAST: Final = {
-    "command": 0.24,
-    "spliced": 0.28,
+    "command": 0.22,
+    "spliced": 0.26,
     "word": 0.04,
     "general": 0.1,
     "real_word": 0.13,
-    "real": 0.18,
+    "real": 0.22,
     "noise": 0.03,
 }
 RAMP: Final = (0.08, 0.35)
-"""Progress at which the shares begin and end to move from the first to the last."""
+"""Maturity at which the shares begin and end to move from the first to the last."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ class Batches:
                 self._by_kind.setdefault(clip.kind, []).append((store, clip))
         self._frames = frames
         self._random = random.Random(seed)
-        self.progress = 0.0
-        """How far training has come, 0 to 1; set by the trainer."""
+        self.maturity = 0.0
+        """How demanding the clips may be, 0 to 1; set by the trainer."""
 
     def __iter__(self) -> Iterator[list[Example]]:
         """Batches in random order, sorted by length within a pool."""
@@ -90,7 +90,7 @@ class Batches:
 
     def _kind(self) -> str:
         start, end = RAMP
-        mix = min(1.0, max(0.0, (self.progress - start) / (end - start)))
+        mix = min(1.0, max(0.0, (self.maturity - start) / (end - start)))
         kinds = [kind for kind in SHARES_LAST if kind in self._by_kind]
         return self._random.choices(
             kinds, [SHARES_FIRST.get(kind, 0) * (1 - mix) + SHARES_LAST[kind] * mix for kind in kinds]

@@ -36,7 +36,9 @@ LOG_STEPS: Final = 25
 RENDEZVOUS: Final = "rendezvous"
 """Where the processes of a step find each other."""
 LAST_STRENGTH: Final = 0.6
-"""Augmentation grows with progress up to this; more of it pays only in runs several times as long."""
+"""Augmentation grows with maturity up to this; more of it pays only in runs several times as long."""
+HEAD_START: Final = 0.4
+"""Maturity with which a run begins whose model was trained before."""
 
 
 def train(recipe: Recipe, place: Place, until: float = 1.0) -> None:
@@ -59,6 +61,8 @@ class Trainer:
         tokenizer = load_tokenizer(place.folder)
         inventory = json.loads((place.folder / "phonemes.json").read_text(encoding="utf-8"))
         self.targets = Targets(tokenizer, inventory)
+        # Processors without instructions for it take many times as long as in float32.
+        self.bfloat16 = self.device.type == "cuda" or bool(torch.cpu.get_capabilities()["avx512_bf16"])
         torch.manual_seed(recipe.seed)
         self.objective = Objective(recipe.config(tokenizer.get_vocab_size()), len(inventory), recipe.phoneme_weight).to(
             self.device
@@ -80,11 +84,17 @@ class Trainer:
         """Share of the utterances heard so far."""
         return self.heard / self.recipe.utterances
 
+    @property
+    def maturity(self) -> float:
+        """How demanding the clips may be, 0 to 1: progress, with a head start for a model that was trained before."""
+        head_start = 0.0 if self.place.start_from is None else HEAD_START
+        return head_start + (1 - head_start) * self.progress
+
     def advance(self, batch: Batch, examples: int) -> tuple[Tensor, Tensor]:
         """One step; returns the two losses, a token and a phoneme."""
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate()
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
             loss, spoken, helper = self.model(batch)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.objective.parameters(), 1.0)
@@ -182,8 +192,8 @@ def _input(trainer: Trainer) -> Iterator[tuple[Batch, int]]:
     augment = Augmenter(noises, seed)
     batches = Batches([ClipStore(folder) for folder in place.stores], recipe.frames_per_batch, seed)
     for examples in batches:
-        batches.progress = trainer.progress
-        augment.strength = min(LAST_STRENGTH, trainer.progress)
+        batches.maturity = trainer.maturity
+        augment.strength = min(LAST_STRENGTH, trainer.maturity)
         log_mel = augment([example.power for example in examples])
         yield trainer.targets.batch(log_mel, examples).to(trainer.device), len(examples)
 

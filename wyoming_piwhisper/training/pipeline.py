@@ -25,8 +25,8 @@ from wyoming_piwhisper.training.objective import Objective, Targets
 from wyoming_piwhisper.training.prepare import (
     draw_held_out,
     draw_sentences,
-    is_held_out,
     recordings,
+    split_of,
     write_noise,
     write_recordings,
     write_synthetic,
@@ -48,6 +48,8 @@ WORDS_CUT_FROM_SYNTHETIC: Final = 6_000
 CLIPS_PER_CUT: Final = 400
 SPLICE_AT: Final = 0.35
 """Progress at which the model hears well enough to cut words."""
+SPLICE_AT_AFTER_START: Final = 0.06
+"""The same for a model that was trained before; only its phoneme head is new."""
 TOKENS: Final = 800
 LEAST_PHONEME_COUNT: Final = 20
 WATCHED_CLIPS: Final = {"held": 80, "words": 80, "read": 60}
@@ -78,7 +80,7 @@ def train_home_en(plan: Plan) -> None:
     prepare_clips(plan)
     prepare_texts(plan)
     if not (plan.work / "spliced" / DONE).exists():
-        train(plan.recipe, _place(plan), until=SPLICE_AT)
+        train(plan.recipe, _place(plan), until=SPLICE_AT if plan.start_from is None else SPLICE_AT_AFTER_START)
         prepare_spliced(plan)
     train(plan.recipe, _place(plan))
     export_model(plan)
@@ -92,15 +94,13 @@ def prepare_clips(plan: Plan) -> None:
     _once(work / "real", lambda folder: write_recordings(folder, train_rows, processes))
     _once(work / "dev", lambda folder: write_recordings(folder, recordings(plan.manifest, "dev"), processes))
     _once(work / "noise", lambda folder: write_noise(folder, seed))
-    held_out = draw_held_out(Grammar(seed + 2), 300)
-    _once(work / "held", lambda folder: write_synthetic(folder, held_out, seed + 2, held_out=True, processes=processes))
-    read = sorted({row.text for row in train_rows if 2 < len(row.text.split()) <= 16 and not is_held_out(row.text)})
+    held_out = draw_held_out(Grammar(seed + 2), 300, "dev")
+    _once(work / "held", lambda folder: write_synthetic(folder, held_out, seed + 2, "dev", processes))
+    read = sorted({row.text for row in train_rows if 2 < len(row.text.split()) <= 16 and split_of(row.text) == "train"})
     drawn = draw_sentences(Grammar(seed), SYNTHETIC_COMMANDS, SYNTHETIC_WORDS, SYNTHETIC_GENERAL)
     sentences = [*drawn, *(Sentence(text, "general") for text in read * 2)]
     random.Random(seed).shuffle(sentences)
-    _once(
-        work / "synthetic", lambda folder: write_synthetic(folder, sentences, seed, held_out=False, processes=processes)
-    )
+    _once(work / "synthetic", lambda folder: write_synthetic(folder, sentences, seed, "train", processes))
     _watch(work, "held", "held", lambda clip: bool(clip.text))
     _watch(work, "words", "dev", lambda clip: clip.kind == "real_word")
     _watch(work, "read", "dev", lambda clip: clip.kind == "real" and len(clip.text.split()) <= LONGEST_WATCHED_WORDS)

@@ -22,12 +22,12 @@ from wyoming_piwhisper.training.manifest import ManifestClip, select_clips
 from wyoming_piwhisper.training.phonemes import phonemes
 from wyoming_piwhisper.training.processes import pool_of
 from wyoming_piwhisper.training.sentences import Grammar, Sentence
-from wyoming_piwhisper.training.synthesis import Voice, random_voice, synthesise
+from wyoming_piwhisper.training.synthesis import Split, Voice, random_voice, synthesise
 
 JOBS_PER_CALL: Final = 64
 LONGEST_SECONDS: Final = 14.0
-HELD_OUT_EVERY: Final = 20
-"""One sentence of so many is never synthesised for training."""
+SENTENCE_SPLITS: Final = 20
+"""One sentence of so many is for testing, one for watching progress; neither is ever synthesised for training."""
 HELD_OUT_SILENCE_SAMPLES: Final = SAMPLE_RATE * 2 // 5
 NOISE_CLIPS: Final = 400
 NOISE_SECONDS: Final = 8
@@ -42,36 +42,37 @@ class Recording:
     dataset: str
 
 
-def is_held_out(text: str) -> bool:
-    """Whether a command belongs to the held-out twentieth, by a checksum of its text."""
-    return zlib.crc32(text.encode()) % HELD_OUT_EVERY == 0
+def split_of(text: str) -> Split:
+    """The split that a synthesised sentence belongs to, by a checksum of its text."""
+    splits: dict[int, Split] = {0: "test", 1: "dev"}
+    return splits.get(zlib.crc32(text.encode()) % SENTENCE_SPLITS, "train")
 
 
 def draw_sentences(grammar: Grammar, commands: int, words: int, general: int) -> list[Sentence]:
-    """Draw so many distinct commands that are not held out, words and plain sentences."""
+    """Draw so many distinct commands for training, words and plain sentences."""
     drawn: dict[str, Sentence] = {}
     while len(drawn) < commands:
         sentence = grammar.command()
-        if not is_held_out(sentence.text):
+        if split_of(sentence.text) == "train":
             drawn[sentence.text] = sentence
     return [*drawn.values(), *(grammar.word() for _ in range(words)), *(grammar.general() for _ in range(general))]
 
 
-def draw_held_out(grammar: Grammar, commands: int) -> list[Sentence]:
-    """Draw so many distinct held-out commands of two words or more; training hears single words as words."""
+def draw_held_out(grammar: Grammar, commands: int, split: Split) -> list[Sentence]:
+    """Draw so many of a split's distinct commands of two words or more; training hears single words as words."""
     drawn: dict[str, Sentence] = {}
     while len(drawn) < commands:
         sentence = grammar.command()
-        if is_held_out(sentence.text) and " " in sentence.text:
+        if split_of(sentence.text) == split and " " in sentence.text:
             drawn[sentence.text] = sentence
     return list(drawn.values())
 
 
 def write_held_out(folder: Path, commands: int, seed: int) -> Path:
-    """Speak held-out commands with held-out voices into wav files; returns their manifest."""
+    """Speak commands of the test split with its voices into wav files; returns their manifest."""
     folder.mkdir(parents=True, exist_ok=True)
     source = random.Random(seed)
-    jobs = [(s.text, random_voice(source, held_out=True)) for s in draw_held_out(Grammar(seed), commands)]
+    jobs = [(s.text, random_voice(source, "test")) for s in draw_held_out(Grammar(seed), commands, "test")]
     manifest = folder / "manifest.jsonl"
     with manifest.open("w", encoding="utf-8") as lines:
         for number, ((text, voice), samples) in enumerate(zip(tqdm(jobs, "speaking"), synthesise(jobs), strict=True)):
@@ -95,10 +96,10 @@ def recordings(manifest: Path, split: str) -> list[Recording]:
     ]
 
 
-def write_synthetic(folder: Path, sentences: Sequence[Sentence], seed: int, *, held_out: bool, processes: int) -> None:
-    """Synthesise each sentence in a random voice into a clip store."""
+def write_synthetic(folder: Path, sentences: Sequence[Sentence], seed: int, split: Split, processes: int) -> None:
+    """Synthesise each sentence in a random voice of the split into a clip store."""
     source = random.Random(seed)
-    jobs = [(sentence.text, random_voice(source, held_out=held_out)) for sentence in sentences]
+    jobs = [(sentence.text, random_voice(source, split)) for sentence in sentences]
     kinds = [sentence.kind for sentence in sentences]
     spoken = phonemes([text for text, _ in jobs])
     with ClipWriter(folder) as writer, pool_of(processes) as pool:

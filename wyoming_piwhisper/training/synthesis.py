@@ -1,7 +1,7 @@
 """Synthetic speech from the free voices that Debian packages: espeak-ng, flite and festival.
 
 A voice here is an engine's voice at a speaking rate, a pitch and a vocal tract length, so that a dozen voices become
-many speakers. Some voices are held out of training, to see what carries over to a voice that was never heard.
+many speakers. Each split has its own, to see what carries over to a voice that was never heard.
 """
 
 import random
@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 import soundfile
@@ -20,10 +20,12 @@ import soxr
 from wyoming_piwhisper.domain.audio import SAMPLE_RATE, Samples
 from wyoming_piwhisper.domain.errors import SettingsError
 
+Split = Literal["train", "dev", "test"]
+"""Training hears the first, its progress is watched on the second, the third is for the model card."""
 FLITE_VOICES: Final = {"slt": 170, "rms": 100, "awb": 125, "kal16": 105}
 """Voice to its natural pitch in Hz."""
 FESTIVAL_VOICES: Final = ("cmu_us_slt_arctic_hts", "kal_diphone")
-HELD_OUT_FESTIVAL_VOICES: Final = ("ked_diphone",)
+TEST_FESTIVAL_VOICES: Final = ("ked_diphone",)
 ESPEAK_DIALECTS: Final = (
     "en-us",
     "en-us",
@@ -36,7 +38,7 @@ ESPEAK_DIALECTS: Final = (
     "en-us-nyc",
 )
 
-HELD_OUT_ESPEAK_DIALECTS: Final = ("en-gb-x-gbcwmd",)
+TEST_ESPEAK_DIALECTS: Final = ("en-gb-x-gbcwmd",)
 ESPEAK_VARIANTS: Final = (
     *("f1", "f2", "f3", "f4", "m1", "m2", "m3", "m4", "m5", "m6", "m7", "Alex", "Alicia", "Andrea", "Andy", "Annie"),
     *("Denis", "Diogo", "Gene", "Henrique", "Hugo", "Jacky", "Lee", "Marco", "Mario", "Michael", "adam", "anika"),
@@ -44,7 +46,11 @@ ESPEAK_VARIANTS: Final = (
     *("gustave", "iven", "john", "marcelo", "michel", "miguel", "norbert", "pablo", "paul", "pedro", "quincy", "rob"),
     *("robert", "sandro", "shelby", "steph", "travis", "victor", "zac"),
 )
-HELD_OUT_ESPEAK_VARIANTS: Final = ("f5", "m8", "linda", "max", "Mike", "edward2")
+DEV_ESPEAK_VARIANTS: Final = ("steph2", "iven2", "Nguyen", "Gene2", "AnxiousAndy", "RicishayMax2")
+TEST_ESPEAK_VARIANTS: Final = ("f5", "m8", "linda", "max", "Mike", "edward2")
+VARIANTS: Final = {"train": ESPEAK_VARIANTS, "dev": DEV_ESPEAK_VARIANTS, "test": TEST_ESPEAK_VARIANTS}
+ENGINE_WEIGHTS: Final = {"train": (48, 16, 36), "dev": (0, 0, 1), "test": (0, 4, 6)}
+"""Of flite, festival and espeak-ng."""
 PROGRAMS: Final = ("espeak-ng", "flite", "festival")
 PACKAGES: Final = "espeak-ng flite festival festvox-kallpc16k festvox-kdlpc16k festvox-us-slt-hts"
 """Debian's packages of the programs and their voices."""
@@ -81,16 +87,16 @@ def require_programs() -> None:
         raise SettingsError(f"speech synthesis needs {', '.join(missing)}: apt-get install {PACKAGES}")
 
 
-def random_voice(source: random.Random, *, held_out: bool) -> Voice:
-    """Draw a voice: one of those held out of training, or one of all others."""
-    engine = source.choices(("flite", "festival", "espeak-ng"), (0, 4, 6) if held_out else (48, 16, 36))[0]
+def random_voice(source: random.Random, split: Split) -> Voice:
+    """Draw one of a split's voices; the development split has only engines and dialects that training hears too."""
+    engine = source.choices(("flite", "festival", "espeak-ng"), ENGINE_WEIGHTS[split])[0]
     if engine == "flite":
         name = source.choice(list(FLITE_VOICES))
     elif engine == "festival":
-        name = source.choice(HELD_OUT_FESTIVAL_VOICES if held_out else FESTIVAL_VOICES)
+        name = source.choice(TEST_FESTIVAL_VOICES if split == "test" else FESTIVAL_VOICES)
     else:
-        dialect = source.choice(HELD_OUT_ESPEAK_DIALECTS if held_out else ESPEAK_DIALECTS)
-        variant = source.choice(HELD_OUT_ESPEAK_VARIANTS if held_out else ESPEAK_VARIANTS)
+        dialect = source.choice(TEST_ESPEAK_DIALECTS if split == "test" else ESPEAK_DIALECTS)
+        variant = source.choice(VARIANTS[split])
         name = f"{dialect}+{variant}"
     return Voice(
         engine,
