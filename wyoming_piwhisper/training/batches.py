@@ -62,12 +62,13 @@ class Batches:
 
     def __iter__(self) -> Iterator[list[Example]]:
         """Batches in random order, sorted by length within a pool."""
+        pool: list[Example] = []
         while True:
-            pool: list[Example] = []
             while sum(len(example.power) + SPARE_FRAMES for example in pool) < self._frames * POOL_BATCHES:
                 pool.append(self._example())
             pool.sort(key=lambda example: len(example.power))
-            batches = list(self._cut(pool))
+            # What is left over would make a small batch, over which the other processes of a step would wait.
+            *batches, pool = self._cut(pool)
             self._random.shuffle(batches)
             yield from batches
 
