@@ -20,11 +20,11 @@ from wyoming.event import Event
 
 from wyoming_piwhisper.domain.audio import Samples, seconds_of
 from wyoming_piwhisper.domain.errors import InferenceError, ModelFormatError
-from wyoming_piwhisper.domain.settings import AsrSettings, ServerSettings, VadSettings
+from wyoming_piwhisper.domain.settings import AsrSettings, EnginePlan, ServerSettings
 from wyoming_piwhisper.domain.transcription import ModelDescription, RecognitionOptions, Transcription
 from wyoming_piwhisper.edge.wyoming_connection import Recognition
 from wyoming_piwhisper.edge.wyoming_server import WyomingServer
-from wyoming_piwhisper.service.inference import EngineSpec, InferenceService
+from wyoming_piwhisper.service.inference import InferenceService
 
 FACTORY = "fakes:load_fake_engine"
 MODEL = ModelDescription("fake", "Counts samples", ("en", "de"), "Nobody", "https://example.org/", "1")
@@ -76,8 +76,9 @@ class FakeEngine:
         return FakeUtterance(self._folder, options)
 
 
-def load_fake_engine(model_dir: Path, asr: AsrSettings, vad: VadSettings) -> FakeEngine:
+def load_fake_engine(plan: EnginePlan) -> FakeEngine:
     """The engine factory that the tests name to the worker."""
+    model_dir = plan.model_dir
     print("a library prints while it loads")  # noqa: T201
     (model_dir / "loaded").write_text(json.dumps({"pid": os.getpid(), "threads": os.environ["OMP_NUM_THREADS"]}))
     wait_on(model_dir / "hold-load")
@@ -135,7 +136,7 @@ def write_model_folder(folder: Path) -> Path:
 @asynccontextmanager
 async def running_inference(folder: Path, asr: AsrSettings | None = None) -> AsyncIterator[InferenceService]:
     """A started service over a worker with the fake engine."""
-    service = InferenceService(EngineSpec(folder, FACTORY), asr or AsrSettings(), VadSettings())
+    service = InferenceService(EnginePlan(folder, asr=asr or AsrSettings()), FACTORY)
     await service.start()
     try:
         yield service

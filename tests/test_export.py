@@ -66,7 +66,7 @@ def test_our_engine_and_the_reference_answer_alike(folder: Path, objective: Obje
         whisper = objective.whisper
         trained = whisper.decode(batch, whisper.cross_keys_values(whisper.encode(torch.from_numpy(log_mel)[None])))[0]
 
-    found = TorchWhisper(checkpoint, CPU).encode(log_mel).advance(tokens)
+    found = TorchWhisper.load(checkpoint, CPU).encode(log_mel).advance(tokens)
 
     assert expected.std() > 0.1
     np.testing.assert_allclose(found, expected.numpy(), atol=1e-4)

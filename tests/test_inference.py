@@ -177,12 +177,12 @@ def test_the_worker_ends_with_its_parent_even_in_the_middle_of_its_work(tmp_path
     parent = f"""
         import asyncio, os, signal
         from pathlib import Path
-        from wyoming_piwhisper.domain.settings import AsrSettings, VadSettings
-        from wyoming_piwhisper.service.inference import EngineSpec, InferenceService
+        from wyoming_piwhisper.domain.settings import EnginePlan
+        from wyoming_piwhisper.service.inference import InferenceService
 
         async def main():
             folder = Path({str(tmp_path)!r})
-            service = InferenceService(EngineSpec(folder, {FACTORY!r}), AsrSettings(), VadSettings())
+            service = InferenceService(EnginePlan(folder), {FACTORY!r})
             await service.start()
             worker_holds_on = await asyncio.to_thread(open, folder / "hold-load", "wb")
             os.kill(os.getpid(), signal.SIGKILL)

@@ -8,7 +8,8 @@ from fakes_tools import COMMIT, model_files, write_model
 
 from wyoming_piwhisper.domain.errors import ModelFormatError, ModelNotFoundError
 from wyoming_piwhisper.edge import model_store
-from wyoming_piwhisper.edge.model_store import RECORD, REQUIRED_FILES, default_models_dir, resolve_model
+from wyoming_piwhisper.edge.data_folders import models_dir_of
+from wyoming_piwhisper.edge.model_store import RECORD, REQUIRED_FILES, resolve_model
 
 
 def fetched(models_dir: Path, repo: str) -> Path:
@@ -127,11 +128,11 @@ def test_a_card_without_data_costs_nothing(tmp_path: Path, card: str) -> None:
 
 def test_models_lie_in_the_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    assert default_models_dir() == tmp_path / "wyoming-piwhisper" / "models"
+    assert models_dir_of("") == tmp_path / "wyoming-piwhisper" / "models"
     monkeypatch.setenv("HOME", str(tmp_path))
     for unusable in ("", "relative/folder"):
         monkeypatch.setenv("XDG_DATA_HOME", unusable)
-        assert default_models_dir() == tmp_path / ".local" / "share" / "wyoming-piwhisper" / "models"
+        assert models_dir_of("") == tmp_path / ".local" / "share" / "wyoming-piwhisper" / "models"
 
 
 def test_resolving_brings_no_model_runtime() -> None:

@@ -141,7 +141,7 @@ def _check_stores(work: Path) -> None:
 
 def _check_model(plan: Plan) -> None:
     checkpoint = read_checkpoint(plan.output)
-    session = TorchWhisper(checkpoint, torch.device("cpu")).encode(np.zeros((80, 100), np.float32))
+    session = TorchWhisper.load(checkpoint, torch.device("cpu")).encode(np.zeros((80, 100), np.float32))
     assert np.isfinite(session.advance(checkpoint.rules.prompt("en"))).all()
     state = torch.load(plan.work / "run" / CHECKPOINT, weights_only=True)
     average = state["average"]["whisper.model.encoder.conv1.weight"]

@@ -11,6 +11,7 @@ from fakes_tools import ScriptedEngine, model_files, write_model
 
 from wyoming_piwhisper.cli import main
 from wyoming_piwhisper.commands import transcribe
+from wyoming_piwhisper.domain.settings import EnginePlan
 from wyoming_piwhisper.domain.transcription import RecognitionOptions
 
 ENGLISH = RecognitionOptions(language="en")
@@ -87,8 +88,9 @@ def test_the_command_loads_the_model_that_is_asked_for(
     captured = capsys.readouterr()
     assert json.loads(captured.out)["text"] == "lights off"
     assert captured.err == f"using the model in {folder}, as asked for\n"
-    assert asked[0] == folder
-    assert getattr(asked[1], "threads", None) == 3
+    (plan,) = asked
+    assert isinstance(plan, EnginePlan)
+    assert (plan.model_dir, plan.model_name, plan.asr.threads) == (folder, "kitchen", 3)
 
 
 def test_a_model_that_is_not_there_is_told_before_anything_is_loaded(

@@ -26,7 +26,7 @@ def test_logits_equal_the_reference_token_by_token(tmp_path: Path) -> None:
             input_features=torch.from_numpy(log_mel)[None], decoder_input_ids=torch.tensor([tokens])
         ).logits[0]
 
-    session = TorchWhisper(checkpoint, CPU).encode(log_mel)
+    session = TorchWhisper.load(checkpoint, CPU).encode(log_mel)
     at_once = session.advance(tokens[:2])
     one_by_one = [session.advance([token]) for token in tokens[2:]]
 
@@ -47,7 +47,7 @@ def test_a_short_context_equals_the_reference_told_to_expect_it(tmp_path: Path) 
             input_features=torch.from_numpy(log_mel)[None], decoder_input_ids=torch.tensor([prompt])
         ).logits[0]
 
-    found = TorchWhisper(checkpoint, CPU).encode(log_mel).advance(prompt)
+    found = TorchWhisper.load(checkpoint, CPU).encode(log_mel).advance(prompt)
 
     np.testing.assert_allclose(found, expected.numpy(), atol=1e-4)
 
@@ -59,7 +59,7 @@ def test_weights_of_another_size_are_refused_by_name(tmp_path: Path) -> None:
     save_file(weights, tmp_path / "model.safetensors")
 
     with pytest.raises(ModelFormatError, match=r"model\.safetensors.*conv1"):
-        TorchWhisper(read_checkpoint(tmp_path), CPU)
+        TorchWhisper.load(read_checkpoint(tmp_path), CPU)
 
 
 def test_damaged_weights_are_refused(tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_damaged_weights_are_refused(tmp_path: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:5000])
 
     with pytest.raises(ModelFormatError, match=r"model\.safetensors"):
-        TorchWhisper(read_checkpoint(tmp_path), CPU)
+        TorchWhisper.load(read_checkpoint(tmp_path), CPU)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")

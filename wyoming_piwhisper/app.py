@@ -8,12 +8,13 @@ from contextlib import AsyncExitStack, contextmanager
 from typing import Final
 
 from wyoming_piwhisper.domain.endpoint import Endpoint, TcpEndpoint
-from wyoming_piwhisper.domain.settings import AsrSettings, Settings
+from wyoming_piwhisper.domain.settings import AsrSettings, Settings, engine_plan
+from wyoming_piwhisper.edge.data_folders import models_dir_of, profile_dirs_of
 from wyoming_piwhisper.edge.lan_address import lan_address
-from wyoming_piwhisper.edge.model_store import ResolvedModel, models_dir_of, resolve_model
+from wyoming_piwhisper.edge.model_store import ResolvedModel, resolve_model
 from wyoming_piwhisper.edge.wyoming_connection import Recognition
 from wyoming_piwhisper.edge.wyoming_server import WyomingServer
-from wyoming_piwhisper.service.inference import DEFAULT_ENGINE_FACTORY, EngineSpec, InferenceService
+from wyoming_piwhisper.service.inference import DEFAULT_ENGINE_FACTORY, InferenceService
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -34,10 +35,12 @@ async def serve(settings: Settings, engine_factory: str = DEFAULT_ENGINE_FACTORY
     _LOGGER.info("Model %s: %s", model.description.name, model.reason)
     async with AsyncExitStack() as stack:
         stop = stack.enter_context(_stop_signals())
-        inference = InferenceService(EngineSpec(model.folder, engine_factory), settings.asr, settings.vad)
+        profile_dirs = profile_dirs_of(settings.profiles.dir)
+        plan = engine_plan(settings, model.folder, model.description.name, profile_dirs)
+        inference = InferenceService(plan, engine_factory)
         stack.push_async_callback(inference.aclose)
         await inference.start()
-        recognition = Recognition(inference, model.description, settings.asr.language)
+        recognition = Recognition(inference, model.description, settings.asr.language, settings.speaker)
         server = await stack.enter_async_context(WyomingServer(settings.server, recognition))
         _LOGGER.info("Listening on %s; %s", server.endpoint, _invitation(server.endpoint))
         await _first_of(stop, server, inference)

@@ -52,7 +52,7 @@ def _models_dir(args: argparse.Namespace) -> Path:
     """The folder given, else the one that the server's settings name, so that both look in the same place."""
     if args.models_dir is not None:
         return Path(args.models_dir)
-    from wyoming_piwhisper.edge.model_store import models_dir_of
+    from wyoming_piwhisper.edge.data_folders import models_dir_of
     from wyoming_piwhisper.edge.settings_file import given_options, load_settings
 
     return models_dir_of(load_settings(given_options(args), os.environ).asr.models_dir)

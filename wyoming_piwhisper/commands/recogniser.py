@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from wyoming_piwhisper.domain.languages import choose_language
-from wyoming_piwhisper.domain.settings import Settings
+from wyoming_piwhisper.domain.settings import Settings, engine_plan
 from wyoming_piwhisper.domain.transcription import RecognitionOptions
 
 if TYPE_CHECKING:
@@ -28,7 +28,9 @@ class Recogniser:
     def options(self) -> RecognitionOptions:
         """The options of an utterance whose language the settings name."""
         languages = self.model.description.languages
-        return RecognitionOptions(choose_language(None, self.settings.asr.language, languages))
+        speaker = self.settings.speaker
+        language = choose_language(None, self.settings.asr.language, languages)
+        return RecognitionOptions(language, speaker.profile, speaker.known)
 
 
 def load_recogniser(args: argparse.Namespace) -> Recogniser:
@@ -37,7 +39,8 @@ def load_recogniser(args: argparse.Namespace) -> Recogniser:
     Raises:
         PiWhisperError: a setting is wrong, or the model is missing or damaged.
     """
-    from wyoming_piwhisper.edge.model_store import models_dir_of, resolve_model
+    from wyoming_piwhisper.edge.data_folders import models_dir_of, profile_dirs_of
+    from wyoming_piwhisper.edge.model_store import resolve_model
     from wyoming_piwhisper.edge.settings_file import given_options, load_settings
 
     settings = load_settings(given_options(args), os.environ)
@@ -47,5 +50,6 @@ def load_recogniser(args: argparse.Namespace) -> Recogniser:
     from wyoming_piwhisper.engine.loading import load_engine
     from wyoming_piwhisper.engine.whisper_torch import choose_device
 
-    engine = load_engine(model.folder, settings.asr, settings.vad)
+    profile_dirs = profile_dirs_of(settings.profiles.dir)
+    engine = load_engine(engine_plan(settings, model.folder, model.description.name, profile_dirs))
     return Recogniser(engine, model, settings, choose_device(settings.asr.device).type)

@@ -5,7 +5,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -111,6 +111,8 @@ def _json_line(path: Path, result: TimedTranscription) -> str:
         "real_time_factor": None if factor is None else round(factor, 4),
         "no_speech_probability": round(heard.no_speech_probability, 4),
         "average_log_probability": round(heard.average_log_probability, 4),
+        "profile": heard.profile,
+        "traits": {trait: asdict(estimate) for trait, estimate in heard.traits.items()},
         "stage_seconds": {stage: round(seconds, 4) for stage, seconds in heard.stage_seconds.items()},
     }
     return json.dumps(record, ensure_ascii=False)

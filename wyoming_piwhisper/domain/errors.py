@@ -30,6 +30,12 @@ class ModelFormatError(PiWhisperError):
     code = "model"
 
 
+class ProfileError(PiWhisperError):
+    """A LoRA profile is damaged, of a kind that cannot be merged, or for another base model."""
+
+    code = "profile"
+
+
 class DownloadError(PiWhisperError):
     """A download could not be finished; what was fetched so far is kept."""
 
@@ -58,3 +64,7 @@ class InferenceError(PiWhisperError):
     """The worker failed on an utterance, also on the second try."""
 
     code = "inference"
+
+
+class OutOfMemoryError(InferenceError):
+    """The device has no room for a model or its work; letting go of others may make some."""

@@ -5,10 +5,13 @@ and the command line into these classes. The text beside each default is its hel
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final, TypeVar
 
 from wyoming_piwhisper.domain.endpoint import endpoint_of
 from wyoming_piwhisper.domain.errors import SettingsError
+from wyoming_piwhisper.domain.profiles import Choice, ProfileKey
+from wyoming_piwhisper.domain.traits import TRAITS, KnownTraits, Trait, told
 
 DEVICES: Final = ("auto", "cpu", "cuda")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
@@ -25,8 +28,9 @@ MAX_START_MS: Final = 300
 _Value = TypeVar("_Value")
 
 
-def _option(default: _Value, meaning: str) -> _Value:
-    return field(default=default, metadata={"help": meaning})
+def _option(default: _Value, meaning: str, short: str = "") -> _Value:
+    """A field with its help; `short` is a second name of its flag on the command line."""
+    return field(default=default, metadata={"help": meaning, "short": short})
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,68 @@ class VadSettings:
 
 
 @dataclass(frozen=True)
+class SpeakerSettings:
+    """Who speaks, as far as that is known, and whose profiles are used."""
+
+    profile: str = _option(
+        "auto", "auto (by the speaker's traits), none, or a key such as accent-indian+gender-female", "--profile"
+    )
+    age: str = _option("unknown", "unknown (inferred from the voice), years, or a stratum such as child", "--age")
+    gender: str = _option("unknown", "unknown (inferred from the voice), female or male", "--gender")
+    accent: str = _option("unknown", "unknown (inferred from the voice), or a name such as indian", "--accent")
+
+    def __post_init__(self) -> None:
+        """Refuse what names no profile and no trait."""
+        try:
+            _ = self.choice, self.known
+        except SettingsError as error:
+            raise SettingsError(f"speaker.{error}") from error
+
+    @property
+    def choice(self) -> Choice:
+        """What `profile` asks for."""
+        return Choice.parse(self.profile)
+
+    @property
+    def known(self) -> KnownTraits:
+        """The traits that were told."""
+        return KnownTraits(**{trait: told(trait, getattr(self, trait)) for trait in TRAITS})
+
+
+@dataclass(frozen=True)
+class ProfileSettings:
+    """The LoRA profiles and the models into which they are merged."""
+
+    dir: str = _option(
+        "", "Folder of profiles; empty means those of the project and wyoming-piwhisper/profiles in the user's data"
+    )
+    cache_mb: int = _option(256, "Memory that merged models may take in all, in MB; the least recently used go first")
+    prewarm: str = _option("", "Profile keys that are merged at the start, separated by commas")
+    age_weight: float = _option(1.0, "Factor of the profile for the speaker's age")
+    gender_weight: float = _option(1.0, "Factor of the profile for the speaker's gender")
+    accent_weight: float = _option(1.0, "Factor of the profile for the speaker's accent")
+
+    def __post_init__(self) -> None:
+        """Refuse what no cache could hold and no key could mean."""
+        if self.cache_mb < 0:
+            raise SettingsError(f"profiles.cache_mb: {self.cache_mb} is negative")
+        try:
+            _ = self.prewarm_keys
+        except SettingsError as error:
+            raise SettingsError(f"profiles.prewarm: {error}") from error
+
+    @property
+    def prewarm_keys(self) -> tuple[ProfileKey, ...]:
+        """The keys that `prewarm` lists."""
+        return tuple(ProfileKey.parse(key.strip()) for key in self.prewarm.split(",") if key.strip())
+
+    @property
+    def trait_weights(self) -> dict[Trait, float]:
+        """The factor of each trait's profile."""
+        return {"age": self.age_weight, "gender": self.gender_weight, "accent": self.accent_weight}
+
+
+@dataclass(frozen=True)
 class LogSettings:
     """What is written to standard error."""
 
@@ -128,7 +194,27 @@ class Settings:
     server: ServerSettings = field(default_factory=ServerSettings)
     asr: AsrSettings = field(default_factory=AsrSettings)
     vad: VadSettings = field(default_factory=VadSettings)
+    speaker: SpeakerSettings = field(default_factory=SpeakerSettings)
+    profiles: ProfileSettings = field(default_factory=ProfileSettings)
     log: LogSettings = field(default_factory=LogSettings)
+
+
+@dataclass(frozen=True)
+class EnginePlan:
+    """Everything that an engine is loaded from."""
+
+    model_dir: Path
+    model_name: str = ""
+    """As profiles name their base model."""
+    profile_dirs: tuple[Path, ...] = ()
+    asr: AsrSettings = field(default_factory=AsrSettings)
+    vad: VadSettings = field(default_factory=VadSettings)
+    profiles: ProfileSettings = field(default_factory=ProfileSettings)
+
+
+def engine_plan(settings: Settings, model_dir: Path, model_name: str, profile_dirs: tuple[Path, ...]) -> EnginePlan:
+    """The plan of the engine that the settings ask for."""
+    return EnginePlan(model_dir, model_name, profile_dirs, settings.asr, settings.vad, settings.profiles)
 
 
 def model_threads(setting: int, cores: int) -> int:

@@ -3,7 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Final
 
-STAGES: Final = ("vad", "features", "encode", "decode")
+from wyoming_piwhisper.domain.profiles import AUTO, BASE
+from wyoming_piwhisper.domain.traits import KnownTraits, Trait, TraitEstimate
+
+STAGES: Final = ("vad", "traits", "merge", "features", "encode", "decode")
 """The stages of recognition in the order in which an utterance passes them."""
 
 
@@ -13,6 +16,10 @@ class RecognitionOptions:
 
     language: str | None = None
     """BCP 47 code, or None for the model's own choice."""
+    profile: str = AUTO
+    """`auto`, `none` or a profile key."""
+    known: KnownTraits = field(default_factory=KnownTraits)
+    """What was told of the speaker."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,12 @@ class Transcription:
     """Mean natural log probability of the tokens, at most 0; 0 for empty text."""
     stage_seconds: dict[str, float] = field(default_factory=dict)
     """Wall-clock seconds by stage, keys from `STAGES`."""
+    profile: str = BASE
+    """Key of the profiles in the model that answered."""
+    profile_was_cached: bool = True
+    """Whether that model was at hand; the base model always is."""
+    traits: dict[Trait, TraitEstimate] = field(default_factory=dict)
+    """What the choice of profiles was based on; a trait that is missing was not looked for."""
 
 
 @dataclass(frozen=True)

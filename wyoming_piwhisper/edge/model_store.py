@@ -1,7 +1,6 @@
 """Which models lie on this device, and which of them a name means; never touches the network."""
 
 import json
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,19 +41,6 @@ class ResolvedModel:
     description: ModelDescription
     reason: str
     """One line that says which model it is and why."""
-
-
-def default_models_dir() -> Path:
-    """Where downloaded models lie: `$XDG_DATA_HOME/wyoming-piwhisper/models`, below `~/.local/share` when unset."""
-    base = os.environ.get("XDG_DATA_HOME", "")
-    # The XDG rules tell programs to ignore a relative path here.
-    data_home = Path(base) if Path(base).is_absolute() else Path.home() / ".local" / "share"
-    return data_home / "wyoming-piwhisper" / "models"
-
-
-def models_dir_of(setting: str) -> Path:
-    """The folder that `asr.models_dir` means; empty means the default one."""
-    return Path(setting).expanduser() if setting else default_models_dir()
 
 
 def is_hub_id(name: str) -> bool:

@@ -16,13 +16,28 @@ from typing import Any, Final, cast
 import yaml
 
 from wyoming_piwhisper.domain.errors import SettingsError
-from wyoming_piwhisper.domain.settings import AsrSettings, LogSettings, ServerSettings, Settings, VadSettings
+from wyoming_piwhisper.domain.settings import (
+    AsrSettings,
+    LogSettings,
+    ProfileSettings,
+    ServerSettings,
+    Settings,
+    SpeakerSettings,
+    VadSettings,
+)
 
 PREFIX: Final = "PIWHISPER_"
 CONFIG_VARIABLE: Final = "PIWHISPER_CONFIG"
 
-_SECTIONS: Final = {"server": ServerSettings, "asr": AsrSettings, "vad": VadSettings, "log": LogSettings}
-RECOGNISER_SECTIONS: Final = ("asr", "vad", "log")
+_SECTIONS: Final = {
+    "server": ServerSettings,
+    "asr": AsrSettings,
+    "vad": VadSettings,
+    "speaker": SpeakerSettings,
+    "profiles": ProfileSettings,
+    "log": LogSettings,
+}
+RECOGNISER_SECTIONS: Final = ("asr", "vad", "speaker", "profiles", "log")
 """What matters to commands that recognise without serving."""
 _KIND_NAMES: Final = {int: "a whole number", float: "a number", str: "a text"}
 
@@ -36,6 +51,8 @@ class Option:
     kind: type[int] | type[float] | type[str]
     default: int | float | str
     meaning: str
+    short: str = ""
+    """A second name of its flag, for what is often given by hand."""
 
     @property
     def key(self) -> str:
@@ -78,8 +95,9 @@ def add_options(parser: argparse.ArgumentParser, sections: Iterable[str] = tuple
         for option in options():
             if option.section == section:
                 shown = option.default if option.default != "" else "empty"
+                flags = [flag for flag in (option.short, option.flag) if flag]
                 group.add_argument(
-                    option.flag, dest=option.key, metavar="VALUE", help=f"{option.meaning} (default: {shown})"
+                    *flags, dest=option.key, metavar="VALUE", help=f"{option.meaning} (default: {shown})"
                 )
 
 
@@ -121,7 +139,7 @@ def did_you_mean(wrong: str, known: Iterable[str]) -> str:
 
 def _option_of(section: str, entry: "Field[Any]") -> Option:
     default = cast("int | float | str", entry.default)
-    return Option(section, entry.name, type(default), default, entry.metadata["help"])
+    return Option(section, entry.name, type(default), default, entry.metadata["help"], entry.metadata["short"])
 
 
 def _refuse_unknown_variables(environment: Mapping[str, str]) -> None:

@@ -9,7 +9,7 @@ import contextlib
 import logging
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, TypeVar, cast
 
 from wyoming.asr import Transcribe, Transcript
@@ -21,7 +21,7 @@ from wyoming.ping import Ping, Pong
 
 from wyoming_piwhisper.domain.errors import OverloadedError, PiWhisperError, ProtocolError
 from wyoming_piwhisper.domain.languages import choose_language
-from wyoming_piwhisper.domain.settings import ServerSettings
+from wyoming_piwhisper.domain.settings import ServerSettings, SpeakerSettings
 from wyoming_piwhisper.domain.transcription import ModelDescription, RecognitionOptions, Transcription
 from wyoming_piwhisper.edge.incoming_audio import IncomingAudio
 from wyoming_piwhisper.edge.pcm import PcmFormat
@@ -53,10 +53,13 @@ class Recognition:
     model: ModelDescription
     language: str
     """BCP 47 code used when a client names none."""
+    speaker: SpeakerSettings = field(default_factory=SpeakerSettings)
+    """Of utterances whose client says nothing else; the Wyoming protocol has no words for it."""
 
     def options(self, asked_language: str | None) -> RecognitionOptions:
         """The options of an utterance whose client asked for this language."""
-        return RecognitionOptions(choose_language(asked_language, self.language, self.model.languages))
+        language = choose_language(asked_language, self.language, self.model.languages)
+        return RecognitionOptions(language, self.speaker.profile, self.speaker.known)
 
 
 class WyomingConnection:
@@ -247,10 +250,11 @@ def _first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
 def _log(transcription: Transcription, latency_seconds: float) -> None:
     stages = ", ".join(f"{stage} {seconds:.3f} s" for stage, seconds in transcription.stage_seconds.items())
     _LOGGER.info(
-        "Utterance: %.2f s of audio, %.2f s of speech, answered %.3f s after its end (%s)",
+        "Utterance: %.2f s of audio, %.2f s of speech, answered %.3f s after its end (%s%s)",
         transcription.audio_seconds,
         transcription.speech_seconds,
         latency_seconds,
         stages or "no model needed",
+        "" if transcription.profile_was_cached else ", model merged anew",
     )
-    _LOGGER.debug("Transcript: %r", transcription.text)
+    _LOGGER.debug("Transcript: %r, profile %s, %s", transcription.text, transcription.profile, transcription.traits)

@@ -1,4 +1,4 @@
-"""From settings to a loaded engine."""
+"""From a plan to a loaded engine."""
 
 import logging
 import os
@@ -9,27 +9,59 @@ import numpy as np
 import torch
 
 from wyoming_piwhisper.domain.audio import SAMPLE_RATE
-from wyoming_piwhisper.domain.settings import AsrSettings, VadSettings, model_threads
-from wyoming_piwhisper.engine.checkpoint import read_checkpoint
+from wyoming_piwhisper.domain.errors import ModelFormatError
+from wyoming_piwhisper.domain.settings import EnginePlan, model_threads
+from wyoming_piwhisper.engine.checkpoint import Checkpoint, read_checkpoint
+from wyoming_piwhisper.engine.clock import StageClock
 from wyoming_piwhisper.engine.interface import Engine
-from wyoming_piwhisper.engine.recognizer import Recognizer, StageClock
+from wyoming_piwhisper.engine.merged_models import MergedModels
+from wyoming_piwhisper.engine.profile_library import ProfileLibrary, base_model
+from wyoming_piwhisper.engine.recognizer import Recognizer
+from wyoming_piwhisper.engine.trait_models import TraitModels
+from wyoming_piwhisper.engine.voices import Voices
 from wyoming_piwhisper.engine.whisper_torch import TorchWhisper, choose_device
 
 _LOGGER = logging.getLogger(__name__)
 WARM_UP_SECONDS: Final = 3.0
+TRAITS_FOLDER: Final = Path(__file__).parent.parent / "models" / "traits"
+_MEGABYTE: Final = 1_000_000
 
 
-def load_engine(model_dir: Path, asr: AsrSettings, vad: VadSettings) -> Engine:
-    """Load the model in `model_dir` and run it once, so that the first command does not wait.
+def load_engine(plan: EnginePlan) -> Engine:
+    """Load the model of `plan` and run it once, so that the first command does not wait.
 
     Raises:
         ModelFormatError: a file of the model is missing or damaged.
         InferenceError: the device that was asked for does not work.
     """
-    checkpoint = read_checkpoint(model_dir)
-    torch.set_num_threads(model_threads(asr.threads, os.cpu_count() or 1))
-    device = choose_device(asr.device)
-    recognizer = Recognizer(TorchWhisper(checkpoint, device), checkpoint, vad)
-    recognizer.hear(np.zeros(int(WARM_UP_SECONDS * SAMPLE_RATE), np.float32), asr.language, StageClock())
-    _LOGGER.info("model in %s ready on %s", model_dir.name, device)
+    checkpoint = read_checkpoint(plan.model_dir)
+    torch.set_num_threads(model_threads(plan.asr.threads, os.cpu_count() or 1))
+    device = choose_device(plan.asr.device)
+    model = TorchWhisper.load(checkpoint, device)
+    recognizer = Recognizer(model, checkpoint, plan.vad, load_voices(model, checkpoint, plan))
+    recognizer.hear(model, np.zeros(int(WARM_UP_SECONDS * SAMPLE_RATE), np.float32), plan.asr.language, StageClock())
+    _LOGGER.info("model in %s ready on %s", plan.model_dir.name, device)
     return recognizer
+
+
+def load_voices(model: TorchWhisper, checkpoint: Checkpoint, plan: EnginePlan) -> Voices:
+    """The classifiers, the profiles of the plan's folders, and the merged models that it wants ready."""
+    library = ProfileLibrary(plan.profile_dirs, base_model(plan.model_name, checkpoint.weights))
+    settings = plan.profiles
+    models = MergedModels(model, library, settings.trait_weights, settings.cache_mb * _MEGABYTE)
+    models.warm(settings.prewarm_keys)
+    _LOGGER.info("%d profiles at hand, %d refused", len(library.profiles), len(library.refused))
+    return Voices(models, _classifier())
+
+
+def _classifier() -> TraitModels | None:
+    """The bundled classifiers; without them the recogniser goes by what it is told."""
+    if not TRAITS_FOLDER.is_dir():
+        return None
+    try:
+        classifier = TraitModels(TRAITS_FOLDER)
+    except ModelFormatError as error:
+        _LOGGER.warning("Traits are not inferred: %s", error)
+        return None
+    classifier.infer(np.zeros(int(WARM_UP_SECONDS * SAMPLE_RATE), np.float32))
+    return classifier

@@ -5,13 +5,11 @@ import contextlib
 import itertools
 import logging
 import time
-from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Final, NoReturn
 
 from wyoming_piwhisper.domain import errors
 from wyoming_piwhisper.domain.errors import InferenceError, OverloadedError, PiWhisperError
-from wyoming_piwhisper.domain.settings import AsrSettings, VadSettings
+from wyoming_piwhisper.domain.settings import EnginePlan
 from wyoming_piwhisper.domain.transcription import RecognitionOptions
 from wyoming_piwhisper.service.messages import Answered, Failed, Finished, Load, Loaded, LoadFailed, Message
 from wyoming_piwhisper.service.utterance import Utterance
@@ -31,23 +29,13 @@ _MAX_BACK_OFF_DOUBLINGS: Final = 7
 """12.8 s between attempts at most."""
 
 
-@dataclass(frozen=True)
-class EngineSpec:
-    """Which engine the worker loads."""
-
-    model_dir: Path
-    factory: str = DEFAULT_ENGINE_FACTORY
-    """`package.module:function`, called with the model's folder and the `asr` and `vad` settings."""
-
-
 class InferenceService:
     """Recognises utterances in a worker process, and replaces that process when it dies or hangs."""
 
-    def __init__(self, engine: EngineSpec, asr: AsrSettings, vad: VadSettings) -> None:
-        """Prepare; `start` starts the worker."""
-        self._asr = asr
-        level = logging.getLogger().getEffectiveLevel()
-        self._load = Load(engine.factory, str(engine.model_dir), asdict(asr), asdict(vad), level)
+    def __init__(self, plan: EnginePlan, engine_factory: str = DEFAULT_ENGINE_FACTORY) -> None:
+        """Prepare; `start` starts the worker, which calls `package.module:function` with the plan."""
+        self._asr = plan.asr
+        self._load = Load(engine_factory, plan, logging.getLogger().getEffectiveLevel())
         self._numbers = itertools.count(1)
         self._open: dict[int, Utterance] = {}
         self._worker: WorkerProcess | None = None

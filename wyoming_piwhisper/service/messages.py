@@ -7,12 +7,15 @@ the machine, which both ends share.
 import json
 import struct
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import numpy as np
 
 from wyoming_piwhisper.domain.audio import Samples
-from wyoming_piwhisper.domain.transcription import Transcription
+from wyoming_piwhisper.domain.settings import AsrSettings, EnginePlan, ProfileSettings, VadSettings
+from wyoming_piwhisper.domain.traits import KnownTraits, TraitEstimate
+from wyoming_piwhisper.domain.transcription import RecognitionOptions, Transcription
 
 PREFIX_BYTES: Final = 8
 _PREFIX: Final = struct.Struct("!II")
@@ -25,9 +28,7 @@ class Load:
     kind: ClassVar[str] = "load"
     engine_factory: str
     """`package.module:function`."""
-    model_dir: str
-    asr: dict[str, Any]
-    vad: dict[str, Any]
+    plan: EnginePlan
     log_level: int
 
 
@@ -54,7 +55,7 @@ class Opened:
 
     kind: ClassVar[str] = "opened"
     utterance: int
-    language: str | None
+    options: RecognitionOptions
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +105,7 @@ Message = Load | Loaded | LoadFailed | Opened | Fed | Finished | Abandoned | Ans
 
 _NO_SAMPLES: Final = np.zeros(0, np.float32)
 _PLAIN: Final[dict[str, type[Message]]] = {
-    message.kind: message for message in (Load, Loaded, LoadFailed, Opened, Finished, Abandoned, Failed)
+    message.kind: message for message in (Loaded, LoadFailed, Finished, Abandoned, Failed)
 }
 
 
@@ -117,7 +118,7 @@ def encode(message: Message) -> bytes:
             samples = np.ascontiguousarray(message.samples, np.float32)
         case _:
             fields = asdict(message)
-    text = json.dumps({"kind": message.kind, **fields}).encode()
+    text = json.dumps({"kind": message.kind, **fields}, default=str).encode()
     return _PREFIX.pack(len(text), samples.nbytes) + text + samples.tobytes()
 
 
@@ -133,6 +134,30 @@ def decode(text: bytes, samples: bytes) -> Message:
     kind = fields.pop("kind")
     if kind == Fed.kind:
         return Fed(fields["utterance"], np.frombuffer(samples, np.float32))
+    if kind == Load.kind:
+        return Load(fields["engine_factory"], _plan(fields["plan"]), fields["log_level"])
+    if kind == Opened.kind:
+        return Opened(fields["utterance"], _options(fields["options"]))
     if kind == Answered.kind:
-        return Answered(fields["utterance"], Transcription(**fields["transcription"]))
+        return Answered(fields["utterance"], _transcription(fields["transcription"]))
     return _PLAIN[kind](**fields)
+
+
+def _plan(fields: dict[str, Any]) -> EnginePlan:
+    return EnginePlan(
+        model_dir=Path(fields["model_dir"]),
+        model_name=fields["model_name"],
+        profile_dirs=tuple(map(Path, fields["profile_dirs"])),
+        asr=AsrSettings(**fields["asr"]),
+        vad=VadSettings(**fields["vad"]),
+        profiles=ProfileSettings(**fields["profiles"]),
+    )
+
+
+def _options(fields: dict[str, Any]) -> RecognitionOptions:
+    return RecognitionOptions(**fields | {"known": KnownTraits(**fields["known"])})
+
+
+def _transcription(fields: dict[str, Any]) -> Transcription:
+    traits = {trait: TraitEstimate(**estimate) for trait, estimate in fields["traits"].items()}
+    return Transcription(**fields | {"traits": traits})

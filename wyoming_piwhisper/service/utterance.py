@@ -83,7 +83,7 @@ class Utterance:
 
     def messages_so_far(self) -> Iterator[Message]:
         """Everything that a new worker has to be told of this utterance."""
-        yield Opened(self.number, self._options.language)
+        yield Opened(self.number, self._options)
         for samples in self._samples:
             yield Fed(self.number, samples)
         if self._is_finished:

@@ -12,13 +12,11 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import BinaryIO, Final
 
 from wyoming_piwhisper.domain.audio import Samples
 from wyoming_piwhisper.domain.errors import InferenceError, PiWhisperError
-from wyoming_piwhisper.domain.settings import AsrSettings, VadSettings
-from wyoming_piwhisper.domain.transcription import RecognitionOptions
+from wyoming_piwhisper.domain.settings import EnginePlan
 from wyoming_piwhisper.engine.interface import Engine, Utterance
 from wyoming_piwhisper.service import messages
 
@@ -26,7 +24,7 @@ _LOGGER = logging.getLogger(__name__)
 
 LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
-EngineFactory = Callable[[Path, AsrSettings, VadSettings], Engine]
+EngineFactory = Callable[[EnginePlan], Engine]
 
 
 class Worker:
@@ -74,8 +72,8 @@ class Worker:
             case messages.Abandoned(utterance=number):
                 self._open.pop(number, None)
                 self._abandoned.discard(number)
-            case messages.Opened(utterance=number, language=language) if number not in self._abandoned:
-                self._guarded(number, lambda: engine.open(RecognitionOptions(language)))
+            case messages.Opened(utterance=number, options=options) if number not in self._abandoned:
+                self._guarded(number, lambda: engine.open(options))
             case messages.Fed(utterance=number, samples=samples) if number not in self._abandoned:
                 if not isinstance(utterance := self._open[number], InferenceError):
                     self._guarded(number, lambda: _fed(utterance, samples))
@@ -107,7 +105,7 @@ def main() -> int:
 def _load_engine(load: messages.Load) -> Engine:
     module_name, _, function_name = load.engine_factory.partition(":")
     factory: EngineFactory = getattr(importlib.import_module(module_name), function_name)
-    return factory(Path(load.model_dir), AsrSettings(**load.asr), VadSettings(**load.vad))
+    return factory(load.plan)
 
 
 def _read_message(stream: BinaryIO) -> messages.Message | None:

@@ -48,7 +48,7 @@ WORDS_CUT_FROM_SYNTHETIC: Final = 6_000
 CLIPS_PER_CUT: Final = 400
 SPLICE_AT: Final = 0.35
 """Progress at which the model hears well enough to cut words."""
-SPLICE_AT_AFTER_START: Final = 0.06
+SPLICE_AT_AFTER_START: Final = 0.1
 """The same for a model that was trained before; only its phoneme head is new."""
 TOKENS: Final = 800
 LEAST_PHONEME_COUNT: Final = 20

@@ -1,0 +1,58 @@
+"""From a voice to the model that hears it: traits, profiles, merged model."""
+
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from wyoming_piwhisper.domain.audio import Samples
+from wyoming_piwhisper.domain.profiles import BASE, Choice
+from wyoming_piwhisper.domain.traits import TRAITS, Trait, TraitEstimate, speaker_traits
+from wyoming_piwhisper.domain.transcription import RecognitionOptions
+from wyoming_piwhisper.engine.clock import StageClock
+from wyoming_piwhisper.engine.decoding import SpeechModel
+from wyoming_piwhisper.engine.merged_models import MergedModels
+
+
+class TraitClassifier(Protocol):
+    """Tells traits from speech."""
+
+    def infer(self, speech: Samples) -> dict[Trait, TraitEstimate]:
+        """Tell the traits from the beginning of `speech`: shape (n,), float32 in [-1, 1], 16 kHz."""
+
+
+@dataclass(frozen=True)
+class Voice:
+    """A speaker as far as one is known, and the model chosen for them."""
+
+    model: SpeechModel
+    profile: str = BASE
+    was_cached: bool = True
+    traits: dict[Trait, TraitEstimate] = field(default_factory=dict)
+
+
+class Voices:
+    """Chooses the model for each speaker; used from one thread."""
+
+    def __init__(self, models: MergedModels, classifier: TraitClassifier | None) -> None:
+        """Choose among `models`; without a classifier only by what is told of a speaker."""
+        self.models = models
+        self._classifier = classifier
+
+    def listen(self, speech: Samples, options: RecognitionOptions, clock: StageClock) -> Voice:
+        """Choose the model for whoever says `speech`: shape (n,), float32, 16 kHz, only its first 3 s matter."""
+        choice = Choice.parse(options.profile)
+        with clock.stage("traits"):
+            traits = self._traits(speech, choice, options)
+        misses = self.models.counts.misses
+        with clock.stage("merge"):
+            model, key = self.models.fetch(self.models.choose(choice, traits))
+        return Voice(model, str(key), self.models.counts.misses == misses, traits)
+
+    def without_profiles(self, voice: Voice) -> Voice:
+        """The same voice heard by the base model, after all merged ones were let go."""
+        self.models.let_go()
+        return replace(voice, model=self.models.base, profile=BASE)
+
+    def _traits(self, speech: Samples, choice: Choice, options: RecognitionOptions) -> dict[Trait, TraitEstimate]:
+        asked_to_guess = choice.mode == "auto" and len(options.known.estimates()) < len(TRAITS)
+        inferred = self._classifier.infer(speech) if self._classifier is not None and asked_to_guess else {}
+        return speaker_traits(options.known, inferred)
