@@ -10,7 +10,7 @@ import torch
 
 from wyoming_piwhisper.training.batches import Example
 from wyoming_piwhisper.training.clips import ClipStore, ClipWriter
-from wyoming_piwhisper.training.export import export
+from wyoming_piwhisper.training.export import export, export_phoneme_head
 from wyoming_piwhisper.training.home_en import CHECKPOINT, Trainer, train
 from wyoming_piwhisper.training.objective import Batch
 from wyoming_piwhisper.training.progress import greedy, measure
@@ -141,10 +141,12 @@ def test_a_new_run_may_begin_with_the_weights_of_a_model(place: Place, tmp_path:
     trained.advance(batch_for(trained), 2)
     tokenizer = place.folder / "tokenizer.json"
     export(trained.objective.state_dict(), trained.objective.whisper.config, tokenizer, tmp_path / "model")
+    inventory = json.loads((place.folder / "phonemes.json").read_text())
+    export_phoneme_head(trained.objective.state_dict(), inventory, tmp_path / "model")
 
     begun = Trainer(replace(RECIPE, seed=2), replace(place, start_from=tmp_path / "model"), 0, 1)
 
-    for name, weight in trained.objective.whisper.state_dict().items():
-        torch.testing.assert_close(begun.objective.whisper.state_dict()[name], weight, atol=1e-3, rtol=1e-3)
+    for name, weight in trained.objective.state_dict().items():
+        torch.testing.assert_close(begun.objective.state_dict()[name], weight, atol=1e-3, rtol=1e-3)
     assert begun.step == 0
     assert trained.maturity == trained.progress < begun.maturity < 1

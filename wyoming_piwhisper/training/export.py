@@ -2,11 +2,13 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 
@@ -14,6 +16,8 @@ from wyoming_piwhisper.engine.features import HOP_SAMPLES, WINDOW_SAMPLES
 from wyoming_piwhisper.engine.whisper_model import WhisperConfig
 from wyoming_piwhisper.training.tokenizer import END, NO_SPEECH, NO_TIMESTAMPS, SPECIAL_TOKENS, START, number_of
 
+PHONEME_HEAD: Final = "phoneme_head.safetensors"
+HEAD_PREFIX: Final = "phoneme_head."
 ENCODER_CONTEXT: Final = {"pad_seconds": 0.64, "longest_seconds": 12.0}
 """As in training: short sound with a short silence behind it."""
 DECODING: Final = {"no_speech_threshold": 0.5, "log_probability_threshold": 0.0}
@@ -42,6 +46,27 @@ def export(averaged: dict[str, torch.Tensor], config: WhisperConfig, tokenizer_f
     tokenizer = Tokenizer.from_file(str(tokenizer_file))
     for name, content in _small_files(config, tokenizer).items():
         (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def export_phoneme_head(averaged: dict[str, torch.Tensor], inventory: Sequence[str], folder: Path) -> None:
+    """Write the helper head of an `Objective`, so that training may go on from the checkpoint in `folder`."""
+    head = {
+        name.removeprefix(HEAD_PREFIX): tensor.half().contiguous().cpu()
+        for name, tensor in averaged.items()
+        if name.startswith(HEAD_PREFIX)
+    }
+    save_file(head, folder / PHONEME_HEAD, metadata={"format": "pt", "phonemes": " ".join(inventory)})
+    (folder / PHONEME_HEAD).chmod(0o644)
+
+
+def read_phoneme_head(folder: Path) -> tuple[list[str], dict[str, torch.Tensor]] | None:
+    """The inventory of phonemes and the head that `export_phoneme_head` wrote; None where there is none."""
+    path = folder / PHONEME_HEAD
+    if not path.exists():
+        return None
+    with safe_open(path, framework="pt") as file:
+        tensors = {f"{HEAD_PREFIX}{name}": file.get_tensor(name).float() for name in ("weight", "bias")}
+        return file.metadata()["phonemes"].split(), tensors
 
 
 def _small_files(config: WhisperConfig, tokenizer: Tokenizer) -> dict[str, dict[str, Any]]:

@@ -23,6 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 from wyoming_piwhisper.training.augment import Augmenter
 from wyoming_piwhisper.training.batches import Batches
 from wyoming_piwhisper.training.clips import ClipStore
+from wyoming_piwhisper.training.export import read_phoneme_head
 from wyoming_piwhisper.training.objective import Batch, Objective, Targets
 from wyoming_piwhisper.training.progress import measure
 from wyoming_piwhisper.training.recipe import Place, Recipe
@@ -69,6 +70,9 @@ class Trainer:
         )
         if place.start_from is not None:
             self.objective.whisper.load_state_dict(load_file(place.start_from / "model.safetensors"))
+            head = read_phoneme_head(place.start_from)
+            if head is not None and head[0] == inventory:
+                self.objective.load_state_dict(head[1], strict=False)
         self.average = deepcopy(self.objective)
         self.optimizer = torch.optim.AdamW(
             _groups(self.objective, recipe.weight_decay), lr=0.0, betas=(0.9, 0.98), fused=True

@@ -19,7 +19,7 @@ import torch
 from tqdm import tqdm
 
 from wyoming_piwhisper.training.clips import Clip, ClipStore, ClipWriter
-from wyoming_piwhisper.training.export import export
+from wyoming_piwhisper.training.export import export, export_phoneme_head, read_phoneme_head
 from wyoming_piwhisper.training.home_en import CHECKPOINT, train
 from wyoming_piwhisper.training.objective import Objective, Targets
 from wyoming_piwhisper.training.prepare import (
@@ -117,8 +117,10 @@ def prepare_texts(plan: Plan) -> None:
         train_tokenizer([clip.text for clip in clips], TOKENS).save(str(run / "tokenizer.json"))
     else:
         shutil.copyfile(plan.start_from / "tokenizer.json", run / "tokenizer.json")
+    head = None if plan.start_from is None else read_phoneme_head(plan.start_from)
     counts = Counter(phoneme for clip in clips for phoneme in clip.phonemes.split())
-    inventory = [phoneme for phoneme, count in counts.most_common() if count >= LEAST_PHONEME_COUNT]
+    common = [phoneme for phoneme, count in counts.most_common() if count >= LEAST_PHONEME_COUNT]
+    inventory = common if head is None else head[0]
     (run / "phonemes.json").write_text(json.dumps(inventory), encoding="utf-8")
 
 
@@ -132,6 +134,7 @@ def export_model(plan: Plan) -> None:
     run = plan.work / "run"
     objective = _averaged(plan)
     export(objective.state_dict(), objective.whisper.config, run / "tokenizer.json", plan.output)
+    export_phoneme_head(objective.state_dict(), _inventory(plan), plan.output)
     _LOGGER.info("the model is in %s", plan.output)
 
 

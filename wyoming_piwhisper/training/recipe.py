@@ -55,4 +55,4 @@ class Place:
     """Stores by name on which progress is measured."""
     processes: int
     start_from: Path | None = None
-    """Model folder whose weights a new run begins with; the phoneme head begins anew."""
+    """Model folder whose weights a new run begins with, with its phoneme head where there is one."""
