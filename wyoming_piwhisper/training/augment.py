@@ -38,8 +38,14 @@ class Augmenter:
 
     def __call__(self, clips: Sequence[Power]) -> Tensor:
         """Log10 powers, each (frames, mel bins), to a batch of log-Mel (clips, mel bins, frames), float32."""
-        stretched = self._warp(clips)
-        power = torch.pow(10.0, stretched)
+        return self.record(self._warp(clips))
+
+    def record(self, log_power: Tensor) -> Tensor:
+        """What a microphone in a room makes of log10 power (clips, mel bins, frames): log-Mel of the same shape.
+
+        It changes nothing that tells one speaker from another.
+        """
+        power = torch.pow(10.0, log_power)
         power = self._reverberate(power)
         power = self._colour(power)
         power = self._add_noise(power)

@@ -1,12 +1,14 @@
 """Manifests: JSON lines that say where recorded clips lie and what is said in them."""
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from wyoming_piwhisper.domain.errors import SettingsError
+from wyoming_piwhisper.domain.traits import Trait
+from wyoming_piwhisper.training.trait_labels import traits_of
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,9 @@ class ManifestClip:
     dataset: str
     split: str
     speaker: str | None
+    traits: Mapping[Trait, str] = field(default_factory=dict)
+    """What is known of the speaker."""
+    age_years: int | None = None
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,7 @@ def select_clips(
     """
     fitting = [
         clip
-        for clip in _read_clips(manifest)
+        for clip in read_clips(manifest)
         if split in {None, clip.split} and (not datasets or clip.dataset in datasets)
     ]
     clips = [clip for clip in fitting if clip.reference is not None]
@@ -56,7 +61,12 @@ def select_clips(
     return Selection(tuple(clips), without_transcript)
 
 
-def _read_clips(manifest: Path) -> Iterator[ManifestClip]:
+def read_clips(manifest: Path) -> Iterator[ManifestClip]:
+    """All clips of a manifest, those without a transcript among them.
+
+    Raises:
+        SettingsError: the manifest cannot be read; the message names the file and line.
+    """
     try:
         lines = manifest.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -83,4 +93,6 @@ def _clip(entry: dict[str, Any], folder: Path) -> ManifestClip:
         dataset=str(entry.get("dataset") or "unnamed"),
         split=str(entry.get("split") or ""),
         speaker=entry.get("speaker"),
+        traits=traits_of(entry),
+        age_years=entry["age"] if isinstance(entry.get("age"), int) else None,
     )

@@ -1,0 +1,119 @@
+"""All trait classifiers from a manifest: clips, training, calibration, figures, files."""
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from wyoming_piwhisper.domain.errors import SettingsError
+from wyoming_piwhisper.domain.traits import Trait
+from wyoming_piwhisper.engine.trait_models import DESCRIPTION, WEIGHTS, Calibration
+from wyoming_piwhisper.engine.trait_net import TraitNet
+from wyoming_piwhisper.training.augment import Power
+from wyoming_piwhisper.training.clips import ClipStore
+from wyoming_piwhisper.training.manifest import read_clips
+from wyoming_piwhisper.training.prepare import write_noise
+from wyoming_piwhisper.training.trait_clips import DONE, TraitClip, TraitClips, prepare
+from wyoming_piwhisper.training.trait_report import SECONDS, TraitFigures, calibrate, figures, hear
+from wyoming_piwhisper.training.trait_training import TraitRecipe, is_for_calibration, is_for_training, train_trait
+
+_LOGGER = logging.getLogger(__name__)
+REPORT = "results.json"
+
+
+@dataclass(frozen=True)
+class TraitPlan:
+    """What to train from, where to work and where the result goes."""
+
+    manifest: Path
+    work: Path
+    output: Path
+    processes: int
+    recipe: TraitRecipe
+    traits: Sequence[Trait]
+    left_out: str | None = None
+    """A data set that is not learned from and on all of which the figures are taken, instead of the test split."""
+
+
+def train_traits(plan: TraitPlan) -> list[TraitFigures]:
+    """Train, calibrate and measure the classifiers; write them to the output unless a data set is left out.
+
+    Raises:
+        SettingsError: the manifest cannot be read, or has no clip with one of the traits.
+    """
+    clips = prepare(plan.work / "speakers", list(read_clips(plan.manifest)), plan.processes)
+    noises = _noises(plan)
+    nets: dict[Trait, TraitNet] = {}
+    calibrations: dict[Trait, Calibration] = {}
+    report: list[TraitFigures] = []
+    for trait in plan.traits:
+        with_trait = [clip for clip in clips.clips if trait in clip.traits]
+        learned = [clip for clip in with_trait if clip.dataset != plan.left_out and is_for_training(clip)]
+        tuned = [clip for clip in with_trait if clip.dataset != plan.left_out and is_for_calibration(clip)]
+        if not learned or not tuned:
+            raise SettingsError(f"manifest: no clips in {plan.manifest} to learn {trait} from and to calibrate it on")
+        nets[trait] = _trained(plan, trait, clips, learned, noises)
+        calibrations[trait] = calibrate(trait, [hear(nets[trait], trait, clips, tuned, s) for s in SECONDS])
+        tested = [clip for clip in with_trait if _is_tested(clip, plan.left_out)]
+        for seconds in SECONDS:
+            heard = hear(nets[trait], trait, clips, tested, seconds)
+            report.append(figures(trait, seconds, heard, calibrations[trait], plan.recipe.seed))
+    if plan.left_out is None:
+        _write(plan, nets, calibrations, report)
+    return report
+
+
+def _is_tested(clip: TraitClip, left_out: str | None) -> bool:
+    return clip.split == "test" if left_out is None else clip.dataset == left_out
+
+
+def _trained(
+    plan: TraitPlan, trait: Trait, clips: TraitClips, learned: Sequence[TraitClip], noises: Sequence[Power]
+) -> TraitNet:
+    """The trained network, from the work folder where a run that was cut off had come so far."""
+    kept = plan.work / f"{trait}{'' if plan.left_out is None else f'-without-{plan.left_out}'}.pt"
+    if kept.exists():
+        state = torch.load(kept, weights_only=True)
+        if state["recipe"] == asdict(plan.recipe):
+            net = TraitNet(state["weights"]["head.bias"].numel())
+            net.load_state_dict(state["weights"])
+            return net.eval()
+    _LOGGER.info("%s: %d clips of %d speakers", trait, len(learned), len({clip.speaker for clip in learned}))
+    net = train_trait(trait, clips, learned, noises, plan.recipe)
+    torch.save({"recipe": asdict(plan.recipe), "weights": net.state_dict()}, kept)
+    return net
+
+
+def _noises(plan: TraitPlan) -> list[Power]:
+    folder = plan.work / "noise"
+    if not (folder / DONE).exists():
+        write_noise(folder, plan.recipe.seed)
+        (folder / DONE).touch()
+    store = ClipStore(folder)
+    return [store.power(clip) for clip in store.clips]
+
+
+def _write(
+    plan: TraitPlan,
+    nets: dict[Trait, TraitNet],
+    calibrations: dict[Trait, Calibration],
+    report: Sequence[TraitFigures],
+) -> None:
+    plan.output.mkdir(parents=True, exist_ok=True)
+    weights = {
+        f"{trait}.{name}": tensor.half() if tensor.is_floating_point() and "running" not in name else tensor
+        for trait, net in nets.items()
+        for name, tensor in net.state_dict().items()
+    }
+    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, plan.output / WEIGHTS)
+    described = {
+        "traits": {trait: asdict(calibration) for trait, calibration in calibrations.items()},
+        "recipe": asdict(plan.recipe),
+    }
+    (plan.output / DESCRIPTION).write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
+    results = [one.as_json() for one in report]
+    (plan.output / REPORT).write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
