@@ -87,7 +87,7 @@ class Place:
 
 def make_place(folder: Path) -> Place:
     """A small base model and an empty folder for its profiles."""
-    write_checkpoint(folder / "model")
+    write_checkpoint(folder / "model", ours={"encoder_context": {"pad_seconds": 0.64, "longest_seconds": 12.0}})
     state = {k: v for k, v in load_file(folder / "model" / "model.safetensors").items() if k != "proj_out.weight"}
     config = json.loads((folder / "model" / "config.json").read_text())
     return Place(folder / "model", folder / "profiles", base_of(folder / "model"), state, config)

@@ -30,6 +30,10 @@ COMMANDS: Final = {
     "health": "ask a running server to describe itself",
     "speak-held-out": "synthesise commands kept out of training, for evaluate",
     "train-home-en": "train the bundled model again",
+    "profiles": "list, show, add, remove and verify LoRA profiles",
+    "train-profile": "train the LoRA profile of one group of speakers",
+    "train-profiles": "train LoRA profiles for all groups of speakers",
+    "train-traits": "train the classifiers of age, gender and accent",
 }
 """Name of each subcommand and what it does; its module has the same name in `wyoming_piwhisper.commands`."""
 

@@ -43,7 +43,7 @@ class ProfileKey:
             return cls()
         names = text.split("+")
         for name in names:
-            if not _NAME.fullmatch(name):
+            if not is_profile_name(name):
                 raise SettingsError(f"profile: {name!r} is not of the form age-…, gender-…, accent-… or {ONE_FOR_ALL}")
         if len({trait_of(name) for name in names}) < len(names):
             raise SettingsError(f"profile: {text!r} names a trait twice")
@@ -78,6 +78,11 @@ class Choice:
 def profile_name(trait: Trait, value: str) -> str:
     """The name of a trait's profile."""
     return f"{trait}-{value}"
+
+
+def is_profile_name(name: str) -> bool:
+    """Whether a profile may be called so."""
+    return _NAME.fullmatch(name) is not None
 
 
 def trait_of(name: str) -> Trait | None:

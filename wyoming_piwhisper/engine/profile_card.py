@@ -8,6 +8,7 @@ from typing import Any, Final
 import yaml
 
 from wyoming_piwhisper.domain.errors import ProfileError
+from wyoming_piwhisper.domain.profiles import ONE_FOR_ALL, is_profile_name
 
 CARD: Final = "profile.yaml"
 _DIGEST_CHARACTERS: Final = 16
@@ -31,6 +32,18 @@ class ProfileCard:
     licence: str = ""
     effect: str = ""
     """What was measured, with data set, split, seed and device."""
+
+    @property
+    def name(self) -> str:
+        """The profile's name, such as `accent-indian`.
+
+        Raises:
+            ProfileError: trait and value make no name.
+        """
+        name = ONE_FOR_ALL if self.trait == "all" else f"{self.trait}-{self.value}"
+        if not is_profile_name(name):
+            raise ProfileError(f"{CARD}: trait {self.trait!r} with value {self.value!r} makes no profile")
+        return name
 
 
 def fingerprint(weights: Path) -> str:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Final
 
 from wyoming_piwhisper.domain.errors import ProfileError
-from wyoming_piwhisper.domain.profiles import ONE_FOR_ALL
 from wyoming_piwhisper.engine.lora_file import CONFIG, WEIGHTS, LoraFile, Shapes, read_lora_file, read_shapes
 from wyoming_piwhisper.engine.profile_card import CARD, ProfileCard, fingerprint, read_card
 
@@ -75,9 +74,8 @@ def check_profile(folder: Path, base: BaseModel) -> tuple[ProfileCard, LoraFile]
         ProfileError: it is damaged or does not fit; one line that says which and why.
     """
     card = read_card(folder)
-    expected = ONE_FOR_ALL if card.trait == "all" else f"{card.trait}-{card.value}"
-    if folder.name != expected:
-        raise ProfileError(f"{CARD} describes {expected}, which belongs into a folder of that name")
+    if folder.name != card.name:
+        raise ProfileError(f"{CARD} describes {card.name}, which belongs into a folder of that name")
     if card.base_fingerprint != base.fingerprint:
         raise ProfileError(
             f"made for {card.base_model} with fingerprint {card.base_fingerprint}, "

@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Final, Self, TypeVar
 
 import numpy as np
@@ -43,7 +42,7 @@ class TorchWhisper:
             ModelFormatError: they are damaged or do not fit `config.json`; the message says where.
         """
         dtype = torch.float16 if device.type == "cuda" else torch.float32
-        model = _load(checkpoint.weights, _config(checkpoint)).to(device, dtype).eval()
+        model = load_whisper(checkpoint).to(device, dtype).eval()
         return cls(model, _bytes(model.state_dict()))
 
     @property
@@ -141,7 +140,13 @@ def _config(checkpoint: Checkpoint) -> WhisperConfig:
         raise ModelFormatError(f"{checkpoint.folder / 'config.json'}: {error!r}") from error
 
 
-def _load(path: Path, config: WhisperConfig) -> Whisper:
+def load_whisper(checkpoint: Checkpoint) -> Whisper:
+    """The model of a checkpoint in float32 on the CPU.
+
+    Raises:
+        ModelFormatError: its weights are damaged or do not fit `config.json`; the message says where.
+    """
+    path, config = checkpoint.weights, _config(checkpoint)
     with torch.device("meta"):
         model = Whisper(config)
     try:

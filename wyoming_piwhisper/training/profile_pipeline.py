@@ -1,0 +1,172 @@
+"""Profiles from a manifest: utterances, training, folders that the recogniser can merge."""
+
+import logging
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from accelerate import PartialState
+
+from wyoming_piwhisper.domain.errors import ProfileError, SettingsError
+from wyoming_piwhisper.domain.profiles import ONE_FOR_ALL, profile_name
+from wyoming_piwhisper.domain.traits import TRAITS, Trait
+from wyoming_piwhisper.engine.checkpoint import read_checkpoint
+from wyoming_piwhisper.engine.profile_card import ProfileCard, write_card
+from wyoming_piwhisper.engine.profile_library import base_model, check_profile
+from wyoming_piwhisper.engine.whisper_torch import load_whisper
+from wyoming_piwhisper.training.augment import Power
+from wyoming_piwhisper.training.clips import ClipStore
+from wyoming_piwhisper.training.manifest import read_clips
+from wyoming_piwhisper.training.prepare import write_noise
+from wyoming_piwhisper.training.profile_clips import DONE, SpokenClip, prepare_spoken
+from wyoming_piwhisper.training.profile_training import Material, ProfileRecipe, train_profile
+from wyoming_piwhisper.training.trait_labels import labels_of
+
+if TYPE_CHECKING:
+    from peft.peft_model import PeftModel
+
+_LOGGER = logging.getLogger(__name__)
+LEAST_SPEAKERS: Final = 8
+LEAST_MINUTES: Final = 5.0
+"""A library leaves out groups with fewer speakers or less speech: their profile would be that of these few people."""
+FRAMES_PER_MINUTE: Final = 6_000
+
+
+@dataclass(frozen=True)
+class ProfilePlan:
+    """What to train from, for which base, and where the result goes."""
+
+    manifest: Path
+    work: Path
+    output: Path
+    """Folder of profiles; each goes to `<output>/<base model>/<profile>`."""
+    model_dir: Path
+    model_name: str
+    processes: int
+    recipe: ProfileRecipe
+    licence: str = ""
+
+
+@dataclass(frozen=True)
+class Group:
+    """The speakers that a profile is for."""
+
+    trait: Trait | None
+    """None stands for everybody."""
+    value: str
+
+    @property
+    def name(self) -> str:
+        """The name of its profile."""
+        return ONE_FOR_ALL if self.trait is None else profile_name(self.trait, self.value)
+
+
+EVERYBODY: Final = Group(None, "all")
+
+
+class ProfileTrainer:
+    """Trains profiles for one base model; what they share is read once."""
+
+    def __init__(self, plan: ProfilePlan) -> None:
+        """Read the base model and the recordings.
+
+        Raises:
+            SettingsError: the manifest cannot be read.
+            ProfileError, ModelFormatError: the base model is damaged.
+        """
+        self._plan = plan
+        self._checkpoint = read_checkpoint(plan.model_dir)
+        self._base = base_model(plan.model_name, self._checkpoint.weights)
+        plan.work.mkdir(parents=True, exist_ok=True)
+        rows = list(read_clips(plan.manifest))
+        # Of several processes that train together, one prepares and the others find it done.
+        with PartialState().main_process_first():
+            self._clips = prepare_spoken(plan.work / "utterances", rows, plan.processes)
+            self._noises = _noises(plan)
+
+    @property
+    def folder(self) -> Path:
+        """The folder into which the profiles go."""
+        return self._plan.output / self._base.folder_name
+
+    def has(self, group: Group) -> bool:
+        """Whether a profile of the group is there and fits the base model."""
+        try:
+            check_profile(self.folder / group.name, self._base)
+        except ProfileError:
+            return False
+        return True
+
+    def groups(self) -> list[Group]:
+        """The groups with enough speakers and speech for a profile of their own, then everybody."""
+        groups = [Group(trait, value) for trait in TRAITS for value in labels_of(trait)]
+        return [*(group for group in groups if self._is_enough(self._utterances(group))), EVERYBODY]
+
+    def train(self, group: Group) -> Path:
+        """Train the profile of a group and put it into its folder; returns the folder.
+
+        Everybody's profile gets the ranks of one profile for each trait together.
+
+        Raises:
+            SettingsError: nobody in the training split belongs to the group.
+        """
+        chosen = self._utterances(group)
+        if not chosen:
+            known = ", ".join(labels_of(group.trait)) if group.trait else ""
+            raise SettingsError(
+                f"manifest: no utterance in {self._plan.manifest} (split train) for {group.name}; known values: {known}"
+            )
+        recipe = self._plan.recipe if group.trait is not None else _of_total_rank(self._plan.recipe)
+        material = Material(self._clips, chosen, self._noises)
+        adapted = train_profile(group.name, load_whisper(self._checkpoint), self._checkpoint, material, recipe)
+        return self._write(group, adapted, chosen, recipe)
+
+    def _write(self, group: Group, adapted: "PeftModel", chosen: Sequence[SpokenClip], recipe: ProfileRecipe) -> Path:
+        folder = self.folder / group.name
+        if not PartialState().is_main_process:
+            return folder
+        # A running server passes over names with a dot, so it never sees half a profile.
+        part = folder.with_name(f"{folder.name}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        adapted.save_pretrained(str(part))
+        (part / "README.md").unlink(missing_ok=True)
+        speakers = len({clip.speaker for clip in chosen})
+        minutes = sum(clip.clip.frames for clip in chosen) / FRAMES_PER_MINUTE
+        card = ProfileCard(
+            trait=group.trait or "all",
+            value=group.value,
+            base_model=self._base.name,
+            base_fingerprint=self._base.fingerprint,
+            data=f"{len(chosen)} utterances, {minutes:.0f} minutes, {speakers} speakers, {recipe}",
+            created=datetime.now(UTC).date().isoformat(),
+            licence=self._plan.licence,
+        )
+        write_card(part, card)
+        shutil.rmtree(folder, ignore_errors=True)
+        part.rename(folder)
+        _LOGGER.info("the profile is in %s", folder)
+        return folder
+
+    def _utterances(self, group: Group) -> list[SpokenClip]:
+        return self._clips.of(group.trait, group.value, "train")
+
+    def _is_enough(self, clips: Sequence[SpokenClip]) -> bool:
+        frames = sum(clip.clip.frames for clip in clips)
+        return len({clip.speaker for clip in clips}) >= LEAST_SPEAKERS and frames >= LEAST_MINUTES * FRAMES_PER_MINUTE
+
+
+def _of_total_rank(recipe: ProfileRecipe) -> ProfileRecipe:
+    ranks = len(TRAITS)
+    return replace(recipe, rank=recipe.rank * ranks, alpha=recipe.alpha * ranks)
+
+
+def _noises(plan: ProfilePlan) -> list[Power]:
+    folder = plan.work / "noise"
+    if not (folder / DONE).exists():
+        write_noise(folder, plan.recipe.seed)
+        (folder / DONE).touch()
+    store = ClipStore(folder)
+    return [store.power(clip) for clip in store.clips]
