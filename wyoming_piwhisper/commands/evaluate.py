@@ -13,6 +13,7 @@ from wyoming_piwhisper.domain.errors import SettingsError
 
 if TYPE_CHECKING:
     from wyoming_piwhisper.commands import Subparsers
+    from wyoming_piwhisper.commands.recogniser import Recogniser
     from wyoming_piwhisper.domain.scoring import Rate
     from wyoming_piwhisper.training.evaluation import Clip, ClipResult, SetReport
     from wyoming_piwhisper.training.manifest import ManifestClip
@@ -55,6 +56,13 @@ def add_parser(subparsers: "Subparsers") -> None:
     parser.add_argument("--limit", metavar="N", type=_positive, help="use N clips, spread evenly over the manifest")
     parser.add_argument("--seed", metavar="N", type=int, default=0, help="of the bootstrap (default: 0)")
     parser.add_argument("--json", metavar="OUT", type=Path, help="also write figures and all texts to this file")
+    parser.add_argument(
+        "--compare",
+        metavar="WAYS",
+        help="hear each clip in several ways and compare groups of speakers: base,one-for-all,known,inferred; also "
+        "known-age, known-gender, known-accent",
+    )
+    parser.add_argument("--plot", metavar="OUT", type=Path, help="with --compare: also draw it (.svg, .png, .pdf)")
     add_options(parser, RECOGNISER_SECTIONS)
 
 
@@ -71,8 +79,7 @@ def run(args: argparse.Namespace) -> int:
     from wyoming_piwhisper.training.evaluation import recognise, summarise
     from wyoming_piwhisper.training.manifest import select_clips
 
-    if args.json is not None and not args.json.parent.is_dir():
-        raise SettingsError(f"--json: no folder {args.json.parent}")
+    _check_outputs(args)
     split = None if args.split == "any" else args.split
     selection = select_clips(args.manifest, split=split, datasets=args.dataset, limit=args.limit)
     if not selection.clips:
@@ -93,27 +100,58 @@ def run(args: argparse.Namespace) -> int:
         seed=args.seed,
     )
     clips = tqdm(_load(selection.clips), total=len(selection.clips), unit="clip", disable=None, file=sys.stderr)
+    if args.compare is not None:
+        return _compare(args, recogniser, conditions, clips)
     results = list(recognise(recogniser.engine, clips, recogniser.options))
     reports = summarise(results, seed=args.seed)
     print(format_report(conditions, reports))
     if args.json is not None:
-        content = json.dumps(
-            report_as_json(conditions, reports, results), indent=1, ensure_ascii=False, allow_nan=False
-        )
-        args.json.write_text(content + "\n", encoding="utf-8")
+        _write_json(args.json, report_as_json(conditions, reports, results))
     return 0
+
+
+def _check_outputs(args: argparse.Namespace) -> None:
+    """Refuse what could only fail after the long work."""
+    from wyoming_piwhisper.commands.comparison_report import require_picture
+    from wyoming_piwhisper.training.comparison import ways_of
+
+    for option in ("json", "plot"):
+        path = getattr(args, option)
+        if path is not None and not path.parent.is_dir():
+            raise SettingsError(f"--{option}: no folder {path.parent}")
+    if args.compare is not None:
+        ways_of(args.compare)
+    if args.plot is not None:
+        require_picture(args.plot)
+        if args.compare is None:
+            raise SettingsError("--plot: draws a comparison; give --compare too")
+
+
+def _compare(
+    args: argparse.Namespace, recogniser: "Recogniser", conditions: Conditions, clips: "Iterable[Clip]"
+) -> int:
+    from wyoming_piwhisper.commands.comparison_report import as_json, draw, markdown
+    from wyoming_piwhisper.training.comparison import compare, report, ways_of
+
+    results = compare(recogniser.engine, clips, ways_of(args.compare), recogniser.options.language)
+    reports = report(results, seed=args.seed)
+    print(f"{_heading(conditions)}\n\n{markdown(reports)}")
+    if args.json is not None:
+        heard = {way: [asdict(one) for one in way_results] for way, way_results in results.items()}
+        content = {"conditions": asdict(conditions), "ways": _without_nan(as_json(reports)), "utterances": heard}
+        _write_json(args.json, content)
+    if args.plot is not None:
+        draw(reports, args.plot)
+    return 0
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")
 
 
 def format_report(conditions: Conditions, reports: Sequence["SetReport"]) -> str:
     """A line of conditions and a table with one row per report; rates in percent with their intervals."""
-    chosen = ", ".join(conditions.datasets) or "all data sets"
-    heading = (
-        f"{conditions.manifest}, split {conditions.split}, {chosen}: {conditions.clips} clips, "
-        f"{conditions.without_transcript} more without transcript left out\n"
-        f"model {conditions.model} ({conditions.model_version}), device {conditions.device}, "
-        f"threads {conditions.threads or 'auto'}, seed {conditions.seed}; in brackets: 95 % bootstrap interval, "
-        f"* speakers drawn, else utterances"
-    )
     columns = (
         "data set",
         "clips",
@@ -133,7 +171,18 @@ def format_report(conditions: Conditions, reports: Sequence["SetReport"]) -> str
         ).rstrip()
         for row in rows
     ]
-    return "\n".join([heading, "", *table])
+    return "\n".join([_heading(conditions), "", *table])
+
+
+def _heading(conditions: Conditions) -> str:
+    chosen = ", ".join(conditions.datasets) or "all data sets"
+    return (
+        f"{conditions.manifest}, split {conditions.split}, {chosen}: {conditions.clips} clips, "
+        f"{conditions.without_transcript} more without transcript left out\n"
+        f"model {conditions.model} ({conditions.model_version}), device {conditions.device}, "
+        f"threads {conditions.threads or 'auto'}, seed {conditions.seed}; in brackets: 95 % bootstrap interval, "
+        f"* speakers drawn, else utterances"
+    )
 
 
 def report_as_json(
@@ -172,7 +221,9 @@ def _without_nan(value: Any) -> Any:  # noqa: ANN401 -- any JSON value
     match value:
         case dict():
             return {key: _without_nan(entry) for key, entry in value.items()}
-        case float() if math.isnan(value):
+        case list() | tuple():
+            return [_without_nan(entry) for entry in value]
+        case float() if not math.isfinite(value):
             return None
         case _:
             return value
@@ -183,7 +234,7 @@ def _load(clips: Iterable["ManifestClip"]) -> Iterator["Clip"]:
     from wyoming_piwhisper.training.evaluation import Clip
 
     for clip in clips:
-        yield Clip(clip.name, read_audio(clip.path), clip.reference or "", clip.dataset, clip.speaker)
+        yield Clip(clip.name, read_audio(clip.path), clip.reference or "", clip.dataset, clip.speaker, clip.traits)
 
 
 def _positive(text: str) -> int:

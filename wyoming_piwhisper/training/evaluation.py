@@ -2,13 +2,15 @@
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from wyoming_piwhisper.domain.audio import Samples, seconds_of
+from wyoming_piwhisper.domain.profiles import BASE
 from wyoming_piwhisper.domain.scoring import CorpusScore, Rate, bootstrap_rate, score_corpus, score_utterance
 from wyoming_piwhisper.domain.text import normalise_text
+from wyoming_piwhisper.domain.traits import Trait
 from wyoming_piwhisper.domain.transcription import RecognitionOptions
 from wyoming_piwhisper.engine.interface import Engine
 
@@ -27,6 +29,8 @@ class Clip:
     """What is said; empty for noise in which nobody speaks."""
     dataset: str
     speaker: str | None
+    traits: Mapping[Trait, str] = field(default_factory=dict)
+    """What is known of the speaker."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,10 @@ class ClipResult:
     speaker: str | None
     audio_seconds: float
     wall_seconds: float
+    traits: dict[Trait, str] = field(default_factory=dict)
+    """What is known of the speaker."""
+    profile: str = BASE
+    """Key of the profiles in the model that answered."""
 
 
 @dataclass(frozen=True)
@@ -64,13 +72,30 @@ def recognise(engine: Engine, clips: Iterable[Clip], options: RecognitionOptions
         InferenceError: the model failed on a clip.
     """
     for clip in clips:
-        began = time.perf_counter()
-        utterance = engine.open(options)
-        utterance.feed(clip.samples)
-        hypothesis = utterance.finish().text
-        wall_seconds = time.perf_counter() - began
-        audio_seconds = seconds_of(len(clip.samples))
-        yield ClipResult(clip.name, clip.reference, hypothesis, clip.dataset, clip.speaker, audio_seconds, wall_seconds)
+        yield hear(engine, clip, options)
+
+
+def hear(engine: Engine, clip: Clip, options: RecognitionOptions) -> ClipResult:
+    """Hear one clip, fed whole.
+
+    Raises:
+        InferenceError: the model failed on it.
+    """
+    began = time.perf_counter()
+    utterance = engine.open(options)
+    utterance.feed(clip.samples)
+    transcription = utterance.finish()
+    return ClipResult(
+        name=clip.name,
+        reference=clip.reference,
+        hypothesis=transcription.text,
+        dataset=clip.dataset,
+        speaker=clip.speaker,
+        audio_seconds=seconds_of(len(clip.samples)),
+        wall_seconds=time.perf_counter() - began,
+        traits=dict(clip.traits),
+        profile=transcription.profile,
+    )
 
 
 def summarise(results: Sequence[ClipResult], *, seed: int = 0) -> list[SetReport]:

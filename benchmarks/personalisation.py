@@ -1,0 +1,142 @@
+"""What personalisation costs: merging three profiles, switching to a merged model, inferring traits, memory.
+
+The base model has the sizes of whisper-tiny.en and random weights, which makes no difference to speed. Our merge and
+PEFT's take turns, so that load on the machine falls on both.
+"""
+
+import argparse
+import os
+import platform
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+import numpy as np
+import torch
+from peft import LoraConfig, get_peft_model
+from peft.peft_model import PeftModel
+from safetensors.torch import save_file
+
+from wyoming_piwhisper.domain.profiles import ProfileKey
+from wyoming_piwhisper.domain.traits import TRAITS, Trait
+from wyoming_piwhisper.engine.features import log_mel
+from wyoming_piwhisper.engine.lora_file import read_lora_file
+from wyoming_piwhisper.engine.merged_models import MergedModels
+from wyoming_piwhisper.engine.profile_card import ProfileCard, write_card
+from wyoming_piwhisper.engine.profile_library import BaseModel, ProfileLibrary, base_model
+from wyoming_piwhisper.engine.trait_models import SPEECH_SECONDS
+from wyoming_piwhisper.engine.trait_net import TraitNet
+from wyoming_piwhisper.engine.whisper_model import Whisper, WhisperConfig
+from wyoming_piwhisper.engine.whisper_torch import TorchWhisper
+
+TINY_EN = WhisperConfig(51864, 384, 4, 4, 6, 6, 1536, 1536, 80, 1500, 448)
+TARGETS = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
+VALUES: dict[Trait, str] = {"age": "child", "gender": "female", "accent": "indian"}
+LABELS = (2, 5, 9)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=21, help="measurements of each kind (default: 21)")
+    parser.add_argument("--rank", type=int, default=8, help="LoRA rank of each profile (default: 8)")
+    parser.add_argument("--threads", type=int, default=2, help="of torch (default: 2)")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    with tempfile.TemporaryDirectory() as folder:
+        rows = measure(Path(folder), args.rounds, args.rank)
+    print(f"CPU {platform.machine()}, {os.cpu_count()} cores, {args.threads} threads, rank {args.rank}, seed 0\n")
+    print("| what | median | 90th percentile | goal |\n|---|---|---|---|")
+    for row in rows:
+        print(f"| {' | '.join(row)} |")
+
+
+def measure(folder: Path, rounds: int, rank: int) -> list[tuple[str, str, str, str]]:
+    """One row for each figure."""
+    whisper = Whisper(TINY_EN).eval()
+    save_file(whisper.state_dict(), folder / "model.safetensors")
+    base = base_model("tiny", folder / "model.safetensors")
+    adapted = write_profiles(folder, base, whisper, rank)
+    loras = [read_lora_file(folder / "profiles" / "tiny" / f"{trait}-{VALUES[trait]}", base.shapes) for trait in TRAITS]
+    plain = Whisper(TINY_EN).eval()
+    plain.load_state_dict(torch.load(folder / "plain.pt"))
+    model = TorchWhisper(plain, 0)
+    models = MergedModels(model, ProfileLibrary([folder / "profiles"], base), dict.fromkeys(TRAITS, 1.0), 10**9)
+    key = ProfileKey.of(f"{trait}-{VALUES[trait]}" for trait in TRAITS)
+    models.fetch(key)
+    nets = [TraitNet(labels).eval() for labels in LABELS]
+    speech = np.random.default_rng(0).normal(0, 0.1, int(SPEECH_SECONDS * 16_000)).astype(np.float32)
+    ours, theirs = in_turn([lambda: model.merged([(lora, 1.0) for lora in loras]), lambda: by_peft(adapted)], rounds)
+    (switch,) = in_turn([lambda: models.fetch(key)], rounds)
+    (traits,) = in_turn([lambda: infer(nets, speech)], rounds)
+    return [
+        row("merge of three profiles, files included", ours, "30 ms"),
+        row("the same by PEFT: `cat`, then merged into the weights", theirs, ""),
+        ("ratio of the medians", f"{median(theirs) / median(ours):.1f}", "", "4"),
+        row("switch to a cached model", switch, "1 ms"),
+        row("three traits from 3 s of speech, features included", traits, "30 ms"),
+        ("memory of one merged model", f"{models.cached_bytes / 1e6:.1f} MB", "", ""),
+    ]
+
+
+def write_profiles(folder: Path, base: BaseModel, whisper: Whisper, rank: int) -> PeftModel:
+    """Write three profiles; returns PEFT's model with all of them."""
+    torch.save(whisper.state_dict(), folder / "plain.pt")
+    warnings.simplefilter("ignore")
+    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=TARGETS)
+    adapted = get_peft_model(whisper, config, adapter_name=TRAITS[0])
+    for trait in TRAITS[1:]:
+        adapted.add_adapter(trait, config)
+    for name, parameter in adapted.named_parameters():
+        if ".lora_B." in name:
+            torch.nn.init.normal_(parameter, std=0.02)
+    adapted.save_pretrained(str(folder / "peft"))
+    for trait in TRAITS:
+        target = folder / "profiles" / "tiny" / f"{trait}-{VALUES[trait]}"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (folder / "peft" / trait).rename(target)
+        write_card(target, ProfileCard(trait, VALUES[trait], base.name, base.fingerprint))
+    return adapted
+
+
+def by_peft(adapted: PeftModel) -> None:
+    """Combine and merge, then undo both; undoing is part of using it, for the next speaker needs the base again."""
+    adapted.add_weighted_adapter(list(TRAITS), [1.0] * len(TRAITS), "merged", combination_type="cat")
+    adapted.base_model.merge_adapter(["merged"])
+    adapted.base_model.unmerge_adapter()
+    adapted.delete_adapter("merged")
+
+
+@torch.inference_mode()
+def infer(nets: Sequence[TraitNet], speech: np.ndarray) -> None:
+    """What `TraitModels.infer` does, without weights that were trained."""
+    spectrogram = torch.from_numpy(log_mel(speech))[None]
+    for net in nets:
+        net(spectrogram)
+
+
+def in_turn(works: Sequence[Callable[[], object]], rounds: int) -> list[list[float]]:
+    """Milliseconds of each work, `rounds` times after one for warming up, one after the other."""
+    found: list[list[float]] = [[] for _ in works]
+    for number in range(rounds + 1):
+        for times, work in zip(found, works, strict=True):
+            began = time.perf_counter()
+            work()
+            if number:
+                times.append(1000 * (time.perf_counter() - began))
+    return found
+
+
+def row(name: str, milliseconds: Sequence[float], goal: str) -> tuple[str, str, str, str]:
+    """A line of the table."""
+    return name, f"{median(milliseconds):.2f} ms", f"{np.percentile(milliseconds, 90):.2f} ms", goal
+
+
+if __name__ == "__main__":
+    main()
