@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from wyoming_piwhisper.domain.errors import AudioFormatError, InferenceError
+from wyoming_piwhisper.domain.profiles import BASE, Choice
 
 if TYPE_CHECKING:
     from wyoming_piwhisper.commands import Subparsers
@@ -67,6 +68,7 @@ def transcribe_files(
         0 when every file could be transcribed, else 1; a bad file does not stop the rest.
     """
     failed = False
+    asked = Choice.parse(options.profile)
     for path in files:
         try:
             result = transcribe_file(engine, path, options)
@@ -77,6 +79,12 @@ def transcribe_files(
             if as_json:
                 print(json.dumps({"file": str(path), "error": message}), file=output, flush=True)
             continue
+        if asked.mode == "key" and result.heard.speech_seconds and result.heard.profile != str(asked.key):
+            print(
+                f"wyoming-piwhisper: {path}: heard with {result.heard.profile}, because {asked.key} is not all there "
+                "for this model; see: wyoming-piwhisper profiles list",
+                file=sys.stderr,
+            )
         print(_json_line(path, result) if as_json else _text_lines(path, result), file=output, flush=True)
     return int(failed)
 
@@ -127,4 +135,6 @@ def _text_lines(path: Path, result: TimedTranscription) -> str:
     ]
     if result.real_time_factor is not None:
         timings.append(f"real-time factor {result.real_time_factor:.3f}")
+    if heard.profile != BASE:
+        timings.append(f"profile {heard.profile}")
     return f"{path}: {heard.text or '(no speech)'}\n    {', '.join(timings)}"
