@@ -23,6 +23,7 @@ from wyoming_piwhisper.training.export import export, export_phoneme_head, read_
 from wyoming_piwhisper.training.home_en import CHECKPOINT, train
 from wyoming_piwhisper.training.objective import Objective, Targets
 from wyoming_piwhisper.training.prepare import (
+    DONE,
     draw_held_out,
     draw_sentences,
     recordings,
@@ -54,7 +55,6 @@ TOKENS: Final = 800
 LEAST_PHONEME_COUNT: Final = 20
 WATCHED_CLIPS: Final = {"held": 80, "words": 80, "read": 60}
 LONGEST_WATCHED_WORDS: Final = 14
-DONE: Final = "done"
 
 
 @dataclass(frozen=True)

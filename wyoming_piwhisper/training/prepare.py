@@ -17,13 +17,15 @@ from wyoming_piwhisper.domain.audio import SAMPLE_RATE, Samples
 from wyoming_piwhisper.domain.errors import AudioFormatError
 from wyoming_piwhisper.domain.text import normalise_text
 from wyoming_piwhisper.engine.features import FRAMES_PER_SECOND
-from wyoming_piwhisper.training.clips import ClipWriter, stored_power
+from wyoming_piwhisper.training.clips import ClipStore, ClipWriter, stored_power
 from wyoming_piwhisper.training.manifest import ManifestClip, select_clips
 from wyoming_piwhisper.training.phonemes import phonemes
 from wyoming_piwhisper.training.processes import pool_of
 from wyoming_piwhisper.training.sentences import Grammar, Sentence
 from wyoming_piwhisper.training.synthesis import Split, Voice, random_voice, synthesise
 
+DONE: Final = "done"
+"""File that marks a folder whose clips are complete."""
 JOBS_PER_CALL: Final = 64
 LONGEST_SECONDS: Final = 14.0
 SENTENCE_SPLITS: Final = 20
@@ -132,6 +134,15 @@ def write_noise(folder: Path, seed: int) -> None:
     with ClipWriter(folder) as writer:
         for _ in tqdm(range(NOISE_CLIPS), "noise"):
             writer.add(stored_power(_noise(generator)), "", "", "noise", "made")
+
+
+def made_noises(folder: Path, seed: int) -> list[npt.NDArray[np.float16]]:
+    """Made noises, each log10 Mel power (frames, mel bins), written to `folder` unless that was done before."""
+    if not (folder / DONE).exists():
+        write_noise(folder, seed)
+        (folder / DONE).touch()
+    store = ClipStore(folder)
+    return [store.power(clip) for clip in store.clips]
 
 
 def _ambiguous(clip: ManifestClip) -> bool:

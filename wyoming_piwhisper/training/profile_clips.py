@@ -17,11 +17,11 @@ from wyoming_piwhisper.engine.features import FRAMES_PER_SECOND
 from wyoming_piwhisper.training.augment import Power
 from wyoming_piwhisper.training.clips import Clip, ClipStore, ClipWriter, stored_power
 from wyoming_piwhisper.training.manifest import ManifestClip
+from wyoming_piwhisper.training.prepare import DONE
 from wyoming_piwhisper.training.processes import pool_of
 
 LONGEST_SECONDS: Final = 12.0
 TRAITS: Final = "traits.jsonl"
-DONE: Final = "done"
 
 
 @dataclass(frozen=True)

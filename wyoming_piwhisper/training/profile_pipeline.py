@@ -17,11 +17,9 @@ from wyoming_piwhisper.engine.checkpoint import read_checkpoint
 from wyoming_piwhisper.engine.profile_card import ProfileCard, write_card
 from wyoming_piwhisper.engine.profile_library import base_model, check_profile
 from wyoming_piwhisper.engine.whisper_torch import load_whisper
-from wyoming_piwhisper.training.augment import Power
-from wyoming_piwhisper.training.clips import ClipStore
 from wyoming_piwhisper.training.manifest import read_clips
-from wyoming_piwhisper.training.prepare import write_noise
-from wyoming_piwhisper.training.profile_clips import DONE, SpokenClip, prepare_spoken
+from wyoming_piwhisper.training.prepare import made_noises
+from wyoming_piwhisper.training.profile_clips import SpokenClip, prepare_spoken
 from wyoming_piwhisper.training.profile_training import Material, ProfileRecipe, train_profile
 from wyoming_piwhisper.training.trait_labels import labels_of
 
@@ -85,7 +83,7 @@ class ProfileTrainer:
         # Of several processes that train together, one prepares and the others find it done.
         with PartialState().main_process_first():
             self._clips = prepare_spoken(plan.work / "utterances", rows, plan.processes)
-            self._noises = _noises(plan)
+            self._noises = made_noises(plan.work / "noise", plan.recipe.seed)
 
     @property
     def folder(self) -> Path:
@@ -161,12 +159,3 @@ class ProfileTrainer:
 def _of_total_rank(recipe: ProfileRecipe) -> ProfileRecipe:
     ranks = len(TRAITS)
     return replace(recipe, rank=recipe.rank * ranks, alpha=recipe.alpha * ranks)
-
-
-def _noises(plan: ProfilePlan) -> list[Power]:
-    folder = plan.work / "noise"
-    if not (folder / DONE).exists():
-        write_noise(folder, plan.recipe.seed)
-        (folder / DONE).touch()
-    store = ClipStore(folder)
-    return [store.power(clip) for clip in store.clips]

@@ -19,13 +19,13 @@ from wyoming_piwhisper.engine.features import FRAMES_PER_SECOND
 from wyoming_piwhisper.engine.vad import SpeechGate
 from wyoming_piwhisper.training.clips import Clip, ClipStore, ClipWriter, stored_power
 from wyoming_piwhisper.training.manifest import ManifestClip
+from wyoming_piwhisper.training.prepare import DONE
 from wyoming_piwhisper.training.processes import pool_of
 
 LONGEST_SECONDS: Final = 6
 """Of the speech of a clip; more says nothing new of the speaker."""
 LEAST_FRAMES: Final = 40
 LABELS: Final = "labels.jsonl"
-DONE: Final = "done"
 
 
 @dataclass(frozen=True)

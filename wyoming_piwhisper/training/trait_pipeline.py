@@ -14,10 +14,9 @@ from wyoming_piwhisper.domain.traits import Trait
 from wyoming_piwhisper.engine.trait_models import DESCRIPTION, WEIGHTS, Calibration
 from wyoming_piwhisper.engine.trait_net import TraitNet
 from wyoming_piwhisper.training.augment import Power
-from wyoming_piwhisper.training.clips import ClipStore
 from wyoming_piwhisper.training.manifest import read_clips
-from wyoming_piwhisper.training.prepare import write_noise
-from wyoming_piwhisper.training.trait_clips import DONE, TraitClip, TraitClips, prepare
+from wyoming_piwhisper.training.prepare import made_noises
+from wyoming_piwhisper.training.trait_clips import TraitClip, TraitClips, prepare
 from wyoming_piwhisper.training.trait_report import SECONDS, TraitFigures, calibrate, figures, hear
 from wyoming_piwhisper.training.trait_training import TraitRecipe, is_for_calibration, is_for_training, train_trait
 
@@ -46,7 +45,7 @@ def train_traits(plan: TraitPlan) -> list[TraitFigures]:
         SettingsError: the manifest cannot be read, or has no clip with one of the traits.
     """
     clips = prepare(plan.work / "speakers", list(read_clips(plan.manifest)), plan.processes)
-    noises = _noises(plan)
+    noises = made_noises(plan.work / "noise", plan.recipe.seed)
     nets: dict[Trait, TraitNet] = {}
     calibrations: dict[Trait, Calibration] = {}
     report: list[TraitFigures] = []
@@ -86,15 +85,6 @@ def _trained(
     net = train_trait(trait, clips, learned, noises, plan.recipe)
     torch.save({"recipe": asdict(plan.recipe), "weights": net.state_dict()}, kept)
     return net
-
-
-def _noises(plan: TraitPlan) -> list[Power]:
-    folder = plan.work / "noise"
-    if not (folder / DONE).exists():
-        write_noise(folder, plan.recipe.seed)
-        (folder / DONE).touch()
-    store = ClipStore(folder)
-    return [store.power(clip) for clip in store.clips]
 
 
 def _write(
