@@ -112,6 +112,8 @@ def test_settings_of_the_speaker_name_the_wrong_key() -> None:
     assert SpeakerSettings(age="34", gender="Female").known == KnownTraits("thirties", "female", None)
     with pytest.raises(SettingsError, match=r"^speaker\.age: '200'"):
         SpeakerSettings(age="200")
+    with pytest.raises(SettingsError, match=r"^speaker\.gender: 'femal' is neither unknown nor female nor male"):
+        SpeakerSettings(gender="femal")
     with pytest.raises(SettingsError, match=r"^speaker\.profile: 'best'"):
         SpeakerSettings(profile="best")
     with pytest.raises(SettingsError, match=r"^profiles\.prewarm: "):

@@ -21,6 +21,7 @@ AGE_STRATA: Final = (
     "eighties",
 )
 """Nine strata. Children up to twelve, whom recognisers serve worst, have one; the last holds all from eighty on."""
+GENDERS: Final = ("female", "male")
 FIRST_TEEN: Final = 13
 OLDEST_YEARS: Final = 150
 UNKNOWN: Final = "unknown"
@@ -89,6 +90,8 @@ def told(trait: Trait, value: str) -> str | None:
             return age_stratum(plain)
         except ValueError as error:
             raise SettingsError(f"{trait}: {error}") from error
+    if trait == "gender" and plain not in GENDERS:
+        raise SettingsError(f"{trait}: {value!r} is neither {UNKNOWN} nor {' nor '.join(GENDERS)}")
     if not plain.replace("_", "").isalnum():
         raise SettingsError(f"{trait}: {value!r} is no name made of letters, digits and _")
     return plain
