@@ -136,6 +136,19 @@ def write_noise(folder: Path, seed: int) -> None:
             writer.add(stored_power(_noise(generator)), "", "", "noise", "made")
 
 
+def read_recording(path: Path) -> Samples:
+    """The samples of a recording: shape (n,), float32 in [-1, 1].
+
+    Raises:
+        AudioFormatError: it is not 16 kHz mono.
+    """
+    samples, rate = soundfile.read(path, dtype="float32")
+    if rate != SAMPLE_RATE or samples.ndim != 1:
+        raise AudioFormatError(f"{path}: {rate} Hz, {samples.ndim} dimensions; training reads 16 kHz mono")
+    found: Samples = samples
+    return found
+
+
 def made_noises(folder: Path, seed: int) -> list[npt.NDArray[np.float16]]:
     """Made noises, each log10 Mel power (frames, mel bins), written to `folder` unless that was done before."""
     if not (folder / DONE).exists():
@@ -155,10 +168,7 @@ def _synthesise_power(jobs: Sequence[tuple[str, Voice]]) -> list[npt.NDArray[np.
 
 
 def _recorded_power(row: Recording) -> npt.NDArray[np.float16]:
-    samples, rate = soundfile.read(row.file, dtype="float32")
-    if rate != SAMPLE_RATE or samples.ndim != 1:
-        raise AudioFormatError(f"{row.file}: {rate} Hz, {samples.ndim} dimensions; the corpus is 16 kHz mono")
-    return stored_power(samples)
+    return stored_power(read_recording(row.file))
 
 
 def _noise(generator: np.random.Generator) -> Samples:

@@ -6,18 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-import soundfile
 from tqdm import tqdm
 
-from wyoming_piwhisper.domain.audio import SAMPLE_RATE
-from wyoming_piwhisper.domain.errors import AudioFormatError
 from wyoming_piwhisper.domain.traits import Trait
 from wyoming_piwhisper.engine.features import FRAMES_PER_SECOND
 from wyoming_piwhisper.training.augment import Power
 from wyoming_piwhisper.training.clips import Clip, ClipStore, ClipWriter, stored_power
 from wyoming_piwhisper.training.manifest import ManifestClip
-from wyoming_piwhisper.training.prepare import DONE
+from wyoming_piwhisper.training.prepare import DONE, read_recording
 from wyoming_piwhisper.training.processes import pool_of
 
 LONGEST_SECONDS: Final = 12.0
@@ -82,7 +78,4 @@ def prepare_spoken(folder: Path, rows: Sequence[ManifestClip], processes: int) -
 
 
 def _power(path: Path) -> Power:
-    samples, rate = soundfile.read(path, dtype="float32")
-    if rate != SAMPLE_RATE or samples.ndim != 1:
-        raise AudioFormatError(f"{path}: {rate} Hz, {samples.ndim} dimensions; training reads 16 kHz mono")
-    return stored_power(np.asarray(samples, np.float32))
+    return stored_power(read_recording(path))

@@ -8,18 +8,16 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-import soundfile
 from tqdm import tqdm
 
-from wyoming_piwhisper.domain.audio import SAMPLE_RATE, Samples
-from wyoming_piwhisper.domain.errors import AudioFormatError
+from wyoming_piwhisper.domain.audio import Samples
 from wyoming_piwhisper.domain.settings import VadSettings
 from wyoming_piwhisper.domain.traits import Trait
 from wyoming_piwhisper.engine.features import FRAMES_PER_SECOND
 from wyoming_piwhisper.engine.vad import SpeechGate
 from wyoming_piwhisper.training.clips import Clip, ClipStore, ClipWriter, stored_power
 from wyoming_piwhisper.training.manifest import ManifestClip
-from wyoming_piwhisper.training.prepare import DONE
+from wyoming_piwhisper.training.prepare import DONE, read_recording
 from wyoming_piwhisper.training.processes import pool_of
 
 LONGEST_SECONDS: Final = 6
@@ -94,7 +92,4 @@ def _label(row: ManifestClip) -> dict[str, object]:
 
 
 def _speech_power(path: Path) -> npt.NDArray[np.float16]:
-    samples, rate = soundfile.read(path, dtype="float32")
-    if rate != SAMPLE_RATE or samples.ndim != 1:
-        raise AudioFormatError(f"{path}: {rate} Hz, {samples.ndim} dimensions; training reads 16 kHz mono")
-    return stored_power(speech_of(samples))[: LONGEST_SECONDS * FRAMES_PER_SECOND]
+    return stored_power(speech_of(read_recording(path)))[: LONGEST_SECONDS * FRAMES_PER_SECOND]
