@@ -28,7 +28,7 @@ from wyoming_piwhisper.engine.features import log_mel
 from wyoming_piwhisper.engine.lora_file import read_lora_file
 from wyoming_piwhisper.engine.merged_models import MergedModels
 from wyoming_piwhisper.engine.profile_card import ProfileCard, write_card
-from wyoming_piwhisper.engine.profile_library import BaseModel, ProfileLibrary, base_model
+from wyoming_piwhisper.engine.profile_library import BaseModel, ProfileLibrary
 from wyoming_piwhisper.engine.trait_models import SPEECH_SECONDS
 from wyoming_piwhisper.engine.trait_net import TraitNet
 from wyoming_piwhisper.engine.whisper_model import Whisper, WhisperConfig
@@ -61,7 +61,7 @@ def measure(folder: Path, rounds: int, rank: int) -> list[tuple[str, str, str, s
     """One row for each figure."""
     whisper = Whisper(TINY_EN).eval()
     save_file(whisper.state_dict(), folder / "model.safetensors")
-    base = base_model("tiny", folder / "model.safetensors")
+    base = BaseModel("tiny", folder / "model.safetensors")
     adapted = write_profiles(folder, base, whisper, rank)
     loras = [read_lora_file(folder / "profiles" / "tiny" / f"{trait}-{VALUES[trait]}", base.shapes) for trait in TRAITS]
     plain = Whisper(TINY_EN).eval()

@@ -15,7 +15,7 @@ from wyoming_piwhisper.domain.traits import Trait
 from wyoming_piwhisper.engine.checkpoint import read_checkpoint
 from wyoming_piwhisper.engine.merged_models import MergedModels
 from wyoming_piwhisper.engine.profile_card import ProfileCard, write_card
-from wyoming_piwhisper.engine.profile_library import BaseModel, ProfileLibrary, base_model
+from wyoming_piwhisper.engine.profile_library import BaseModel, ProfileLibrary
 from wyoming_piwhisper.engine.whisper_model import Whisper, WhisperConfig
 from wyoming_piwhisper.engine.whisper_torch import TorchWhisper
 
@@ -24,7 +24,7 @@ TARGETS = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
 
 def base_of(model_folder: Path, name: str = "tiny") -> BaseModel:
     """The base model in a checkpoint folder."""
-    return base_model(name, model_folder / "model.safetensors")
+    return BaseModel(name, model_folder / "model.safetensors")
 
 
 def with_adapter(model: Whisper, seed: int, name: str = "default", **options: object) -> PeftModel:

@@ -80,14 +80,14 @@ def _opened(args: argparse.Namespace) -> "tuple[ProfileLibrary, BaseModel, Path]
     from wyoming_piwhisper.edge.data_folders import models_dir_of, profile_dirs_of
     from wyoming_piwhisper.edge.model_store import resolve_model
     from wyoming_piwhisper.edge.settings_file import given_options, load_settings
-    from wyoming_piwhisper.engine.profile_library import ProfileLibrary, base_model
+    from wyoming_piwhisper.engine.profile_library import BaseModel, ProfileLibrary
 
     # What is refused is part of the output here.
     logging.getLogger("wyoming_piwhisper.engine.profile_library").setLevel(logging.ERROR)
     settings = load_settings(given_options(args), os.environ)
     model = resolve_model(settings.asr.model, models_dir_of(settings.asr.models_dir))
     folders = profile_dirs_of(settings.profiles.dir)
-    base = base_model(model.description.name, model.folder / "model.safetensors")
+    base = BaseModel(model.description.name, model.folder / "model.safetensors")
     return ProfileLibrary(folders, base), base, folders[0]
 
 

@@ -15,7 +15,7 @@ from wyoming_piwhisper.engine.checkpoint import Checkpoint, read_checkpoint
 from wyoming_piwhisper.engine.clock import StageClock
 from wyoming_piwhisper.engine.interface import Engine
 from wyoming_piwhisper.engine.merged_models import MergedModels
-from wyoming_piwhisper.engine.profile_library import ProfileLibrary, base_model
+from wyoming_piwhisper.engine.profile_library import BaseModel, ProfileLibrary
 from wyoming_piwhisper.engine.recognizer import Recognizer
 from wyoming_piwhisper.engine.trait_models import TraitModels
 from wyoming_piwhisper.engine.voices import Voices
@@ -46,7 +46,7 @@ def load_engine(plan: EnginePlan) -> Engine:
 
 def load_voices(model: TorchWhisper, checkpoint: Checkpoint, plan: EnginePlan) -> Voices:
     """The classifiers, the profiles of the plan's folders, and the merged models that it wants ready."""
-    library = ProfileLibrary(plan.profile_dirs, base_model(plan.model_name, checkpoint.weights))
+    library = ProfileLibrary(plan.profile_dirs, BaseModel(plan.model_name, checkpoint.weights))
     settings = plan.profiles
     models = MergedModels(model, library, settings.trait_weights, settings.cache_mb * _MEGABYTE)
     models.warm(settings.prewarm_keys)

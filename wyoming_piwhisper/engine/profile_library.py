@@ -7,6 +7,7 @@ utterance on. What cannot be used is refused with a reason and harms nothing els
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -27,8 +28,18 @@ class BaseModel:
 
     name: str
     """As in `asr.model`."""
-    fingerprint: str
-    shapes: Shapes
+    weights: Path
+    """Its safetensors file; read only when there is a profile to compare with."""
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of the weights; raises ProfileError when they cannot be read."""
+        return fingerprint(self.weights)
+
+    @cached_property
+    def shapes(self) -> Shapes:
+        """Of all tensors; raises ProfileError when they cannot be read."""
+        return read_shapes(self.weights)
 
     @property
     def folder_name(self) -> str:
@@ -56,15 +67,6 @@ class RefusedProfile:
     folder: Path
     reason: str
     stamp: _Stamp
-
-
-def base_model(name: str, weights: Path) -> BaseModel:
-    """Describe the base model whose weights lie in `weights`.
-
-    Raises:
-        ProfileError: the file is damaged.
-    """
-    return BaseModel(name, fingerprint(weights), read_shapes(weights))
 
 
 def check_profile(folder: Path, base: BaseModel) -> tuple[ProfileCard, LoraFile]:

@@ -15,7 +15,7 @@ from wyoming_piwhisper.domain.profiles import ONE_FOR_ALL, profile_name
 from wyoming_piwhisper.domain.traits import TRAITS, Trait
 from wyoming_piwhisper.engine.checkpoint import read_checkpoint
 from wyoming_piwhisper.engine.profile_card import ProfileCard, write_card
-from wyoming_piwhisper.engine.profile_library import base_model, check_profile
+from wyoming_piwhisper.engine.profile_library import BaseModel, check_profile
 from wyoming_piwhisper.engine.whisper_torch import load_whisper
 from wyoming_piwhisper.training.manifest import read_clips
 from wyoming_piwhisper.training.prepare import made_noises
@@ -77,7 +77,7 @@ class ProfileTrainer:
         """
         self._plan = plan
         self._checkpoint = read_checkpoint(plan.model_dir)
-        self._base = base_model(plan.model_name, self._checkpoint.weights)
+        self._base = BaseModel(plan.model_name, self._checkpoint.weights)
         plan.work.mkdir(parents=True, exist_ok=True)
         rows = list(read_clips(plan.manifest))
         # Of several processes that train together, one prepares and the others find it done.
