@@ -17,7 +17,7 @@ DEVICES: Final = ("auto", "cpu", "cuda")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
 MAX_THREADS: Final = 256
-"""More than any machine here has cores; model runtimes crash on far larger numbers."""
+"""More than the machine in a home has cores; model runtimes crash on far larger numbers."""
 
 MAX_DEFAULT_THREADS: Final = 2
 """More threads gain little on models of this size, wait for busy cores and slow down everything else."""
