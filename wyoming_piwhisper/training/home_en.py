@@ -63,7 +63,7 @@ class Trainer:
         inventory = json.loads((place.folder / "phonemes.json").read_text(encoding="utf-8"))
         self.targets = Targets(tokenizer, inventory)
         # Processors without instructions for it take many times as long as in float32.
-        self.bfloat16 = self.device.type == "cuda" or bool(torch.cpu.get_capabilities()["avx512_bf16"])
+        self.bfloat16 = self.device.type == "cuda" or bool(torch.cpu.get_capabilities().get("avx512_bf16"))
         torch.manual_seed(recipe.seed)
         self.objective = Objective(recipe.config(tokenizer.get_vocab_size()), len(inventory), recipe.phoneme_weight).to(
             self.device

@@ -50,7 +50,7 @@ CLIPS_PER_CUT: Final = 400
 SPLICE_AT: Final = 0.35
 """Progress at which the model hears well enough to cut words."""
 SPLICE_AT_AFTER_START: Final = 0.1
-"""The same for a model that was trained before; only its phoneme head is new."""
+"""The same for a model that was trained before; at most its phoneme head is new."""
 TOKENS: Final = 800
 LEAST_PHONEME_COUNT: Final = 20
 WATCHED_CLIPS: Final = {"held": 80, "words": 80, "read": 60}
