@@ -1,7 +1,7 @@
 """LoRA profiles for the tests, written by PEFT itself."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from wyoming_piwhisper.domain.traits import Trait
 from wyoming_piwhisper.engine.checkpoint import read_checkpoint
 from wyoming_piwhisper.engine.merged_models import MergedModels
-from wyoming_piwhisper.engine.profile_card import ProfileCard, write_card
+from wyoming_piwhisper.engine.profile_card import ProfileCard, read_card, write_card
 from wyoming_piwhisper.engine.profile_library import BaseModel, ProfileLibrary
 from wyoming_piwhisper.engine.whisper_model import Whisper, WhisperConfig
 from wyoming_piwhisper.engine.whisper_torch import TorchWhisper
@@ -74,8 +74,10 @@ class Place:
     state: dict[str, torch.Tensor]
     config: dict[str, Any]
 
-    def add(self, trait: str, value: str, seed: int) -> Path:
-        return write_profile(self.profiles, self.base, self.plain(), trait, value, seed)
+    def add(self, trait: str, value: str, seed: int, over: str = "") -> Path:
+        folder = write_profile(self.profiles, self.base, self.plain(), trait, value, seed)
+        write_card(folder, replace(read_card(folder), over=over))
+        return folder
 
     def plain(self) -> Whisper:
         return plain_model(self.config, self.state)

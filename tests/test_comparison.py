@@ -53,7 +53,7 @@ def test_each_way_asks_for_its_profiles() -> None:
         "one-for-all": "one-for-all",
         "known": "gender-female+accent-indian",
         "inferred": "auto",
-        "known-age": "base",
+        "known-age": "one-for-all",
         "known-gender": "gender-female",
         "known-accent": "accent-indian",
     }

@@ -9,7 +9,8 @@ from fakes_tools import COMMIT, FakeHub, model_files, serving_hub
 
 from wyoming_piwhisper.cli import main
 from wyoming_piwhisper.domain.errors import DownloadError
-from wyoming_piwhisper.edge.hub import PINNED_REVISIONS, Hub, download_model, hub_from
+from wyoming_piwhisper.edge.hub import Hub, hub_from
+from wyoming_piwhisper.edge.model_download import PINNED_REVISIONS, download_model
 from wyoming_piwhisper.edge.model_store import RECORD, resolve_model
 
 

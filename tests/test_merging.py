@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from adapters import WEIGHTS, Place, give_effect, make_place, with_adapter
+from adapters import WEIGHTS, Place, give_effect, make_place, plain_model, with_adapter
 from peft import LoraConfig
 from safetensors.torch import load_file, save_file
 
@@ -18,7 +18,9 @@ from wyoming_piwhisper.engine.features import Spectrogram
 from wyoming_piwhisper.engine.lora_file import read_lora_file
 from wyoming_piwhisper.engine.merged_models import MergedModels
 from wyoming_piwhisper.engine.merging import merge
+from wyoming_piwhisper.engine.profile_card import fingerprint
 from wyoming_piwhisper.engine.profile_library import ProfileLibrary
+from wyoming_piwhisper.engine.whisper_torch import TorchWhisper
 
 HEARD: Spectrogram = np.random.default_rng(0).normal(0, 0.5, (80, 120)).astype(np.float32)
 VALUES = ("indian", "chinese", "american", "england")
@@ -131,6 +133,21 @@ def test_a_profile_added_later_serves_and_changes_no_other(place: Place) -> None
 
     assert str(models.choose(Choice(), known)) == "gender-female+accent-indian"
     np.testing.assert_array_equal(said(models.fetch(ProfileKey.parse("accent-indian"))[0]), before)
+
+
+def test_a_profile_made_over_the_one_for_all_is_merged_with_it(place: Place) -> None:
+    common = place.add("all", "all", 1)
+    place.add("accent", "indian", 2, over=fingerprint(common / "adapter_model.safetensors"))
+    models = place.models()
+
+    key = models.choose(Choice(), KnownTraits(accent="indian").estimates())
+    model, answered = models.fetch(key)
+
+    assert str(answered) == "accent-indian+one-for-all"
+    folders = [place.profiles / "tiny" / name for name in key.names]
+    changed = merge(place.state, [(read_lora_file(folder, place.base.shapes), 1.0) for folder in folders])
+    expected = TorchWhisper(plain_model(place.config, place.state | changed), 0)
+    np.testing.assert_allclose(said(model), said(expected), atol=1e-5)
 
 
 def test_a_profile_that_was_trained_again_is_merged_again(place: Place) -> None:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from wyoming_piwhisper.domain.errors import ProfileError
 from wyoming_piwhisper.engine.lora_file import read_lora_file
-from wyoming_piwhisper.engine.profile_card import read_card, write_card
+from wyoming_piwhisper.engine.profile_card import fingerprint, read_card, write_card
 from wyoming_piwhisper.engine.profile_library import BaseModel, ProfileLibrary, check_profile
 
 WEIGHTS = "adapter_model.safetensors"
@@ -190,6 +190,28 @@ def test_scaling_follows_the_options_of_peft(good: tuple[Path, BaseModel]) -> No
 
     assert scalings["model.encoder.layers.0.fc1.weight"] == 2 / 2
     assert scalings["model.encoder.layers.1.fc1.weight"] == 8 / 2
+
+
+def test_a_profile_made_over_the_one_for_all_needs_just_that_one(tmp_path: Path) -> None:
+    place = make_place(tmp_path)
+    common = place.add("all", "all", 1)
+    place.add("accent", "indian", 2, over=fingerprint(common / WEIGHTS))
+    place.add("gender", "male", 3)
+    library = ProfileLibrary([place.profiles], place.base)
+    assert set(library.profiles) == {"one-for-all", "accent-indian", "gender-male"}
+
+    place.add("all", "all", 4)
+    library.refresh()
+    assert set(library.profiles) == {"one-for-all", "gender-male"}
+    assert "train it again" in library.refused["accent-indian"].reason
+
+    shutil.rmtree(common)
+    library.refresh()
+    assert "there is none that can be used" in library.refused["accent-indian"].reason
+
+    place.add("all", "all", 1)
+    library.refresh()
+    assert set(library.profiles) == {"one-for-all", "accent-indian", "gender-male"}
 
 
 def test_a_card_reads_back_as_it_was_written(good: tuple[Path, BaseModel]) -> None:

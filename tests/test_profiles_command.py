@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 from adapters import Place, base_of, make_place, write_profile
+from fakes_tools import COMMIT, serving_hub
 
 from wyoming_piwhisper.cli import main
+from wyoming_piwhisper.engine.profile_card import read_card
 
 
 @pytest.fixture
@@ -100,4 +102,25 @@ def test_a_profile_that_is_not_there_is_told(place: Place, action: str, capsys: 
 
 def test_a_source_that_is_not_there_is_told(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     assert profiles(place, "add", "nowhere") == 1
-    assert capsys.readouterr().err == "wyoming-piwhisper: nowhere: no such folder\n"
+    assert capsys.readouterr().err == "wyoming-piwhisper: nowhere: no such folder, and no hub id such as owner/name\n"
+
+
+def test_an_adapter_is_added_from_the_hub(
+    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = place.profiles / "model" / "accent-indian"
+    names = ("adapter_config.json", "adapter_model.safetensors")
+    files = {name: (source / name).read_bytes() for name in names} | {"adapter_model.bin": b"pickle"}
+    with serving_hub(files=files) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+        assert profiles(place, "add", hub.repo, "--trait", "gender", "--value", "male") == 0
+        assert profiles(place, "add", hub.repo) == 1
+        assert "has no profile.yaml: say what it is for" in capsys.readouterr().err
+        hub.files.pop("adapter_model.safetensors")
+        assert profiles(place, "add", hub.repo, "--trait", "gender", "--value", "male") == 1
+        assert "only LoRA adapters that PEFT saved as safetensors" in capsys.readouterr().err
+        assert not [path for path, _ in hub.requests if path.endswith(".bin")]
+    assert read_card(place.profiles / "model" / "gender-male").data == f"{hub.repo} at {COMMIT}"
+    assert profiles(place, "verify", "gender-male") == 0
+    assert profiles(place, "add", "no hub id") == 1
+    assert "no such folder, and no hub id" in capsys.readouterr().err

@@ -11,7 +11,7 @@ from wyoming_piwhisper.domain.settings import EnginePlan
 from wyoming_piwhisper.domain.transcription import RecognitionOptions, Transcription
 from wyoming_piwhisper.engine.interface import Engine
 from wyoming_piwhisper.engine.loading import load_engine
-from wyoming_piwhisper.engine.profile_card import read_card
+from wyoming_piwhisper.engine.profile_card import fingerprint, read_card
 from wyoming_piwhisper.engine.profile_library import check_profile
 from wyoming_piwhisper.training import prepare
 
@@ -85,6 +85,7 @@ def test_a_library_has_a_profile_for_each_group_that_is_large_enough(
     ranks = {path.name: check_profile(path, base)[1].rank for path in folder.iterdir()}
     assert (ranks["gender-male"], ranks["one-for-all"]) == (2, 6)
     assert read_card(folder / "one-for-all").trait == "all"
+    assert read_card(folder / "gender-male").over == fingerprint(folder / "one-for-all" / "adapter_model.safetensors")
     written = {path: path.stat().st_mtime_ns for path in folder.glob("*/adapter_model.safetensors")}
     assert train(place, manifest, "train-profiles", "--steps", "1") == 0
     assert {path: path.stat().st_mtime_ns for path in written} == written

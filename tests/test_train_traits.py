@@ -47,7 +47,8 @@ def test_gender_is_learned_written_and_told_by_the_engine(tmp_path: Path, capsys
     models = TraitModels(tmp_path / "traits")
     woman, man = (models.infer(utterance(gender, "us", 3.0, 99)) for gender in ("female", "male"))
 
-    assert len(table) == 2 + 2 * 3
+    assert len(table) == 2 + 3 * 3
+    assert [line["whom"] for line in results[::3]] == ["everybody", "no children", "everybody"]
     assert [(line["trait"], line["seconds"]) for line in results[:3]] == [("gender", 1), ("gender", 2), ("gender", 3)]
     assert results[2]["balanced_accuracy"]["value"] == 1
     assert results[2]["speakers"] == 3
@@ -66,7 +67,7 @@ def test_a_data_set_that_is_left_out_is_what_is_measured(tmp_path: Path, capsys:
 
     assert main(["train-traits", *arguments]) == 0
 
-    assert "| gender | 3 s | 12 | 6 |" in capsys.readouterr().out
+    assert "| gender | everybody | 3 s | 12 | 6 |" in capsys.readouterr().out
     assert not (tmp_path / "traits").exists()
 
 

@@ -65,7 +65,7 @@ def test_what_was_told_beats_what_the_voice_suggests() -> None:
 @pytest.mark.parametrize(
     ("choice", "told_traits", "key"),
     [
-        ("auto", KnownTraits(), "base"),
+        ("auto", KnownTraits(), "one-for-all"),
         ("auto", KnownTraits(gender="female"), "gender-female"),
         ("auto", KnownTraits(age="child", gender="male", accent="indian"), "age-child+gender-male+accent-indian"),
         ("auto", KnownTraits(age="fifties", accent="indian"), "accent-indian"),
@@ -73,7 +73,7 @@ def test_what_was_told_beats_what_the_voice_suggests() -> None:
         ("base", KnownTraits(age="child"), "base"),
         ("one-for-all", KnownTraits(age="child"), "one-for-all"),
         ("accent-indian+age-child", KnownTraits(), "age-child+accent-indian"),
-        ("accent-martian", KnownTraits(age="child"), "base"),
+        ("accent-martian", KnownTraits(age="child"), "one-for-all"),
     ],
 )
 def test_a_speaker_gets_the_profiles_that_are_called_for_and_there(
@@ -82,8 +82,29 @@ def test_a_speaker_gets_the_profiles_that_are_called_for_and_there(
     assert str(choose_profiles(Choice.parse(choice), told_traits.estimates(), AVAILABLE)) == key
 
 
+def test_a_profile_comes_with_the_one_that_it_was_trained_over() -> None:
+    female = KnownTraits(gender="female").estimates()
+
+    def key(choice: str, over: set[str]) -> str:
+        return str(choose_profiles(Choice.parse(choice), female, AVAILABLE, over))
+
+    assert key("auto", {"gender-female"}) == "gender-female+one-for-all"
+    assert key("auto", {"accent-indian"}) == "gender-female"
+    assert key("accent-indian+age-child", {"accent-indian"}) == "age-child+accent-indian+one-for-all"
+    assert key("none", {"gender-female"}) == "base"
+
+
+def test_without_a_profile_for_all_the_base_stands_in() -> None:
+    available = AVAILABLE - {"one-for-all"}
+
+    assert choose_profiles(Choice(), {}, available) == ProfileKey()
+    assert choose_profiles(Choice.parse("accent-martian"), {}, available) == ProfileKey()
+
+
 def test_an_unclear_trait_calls_for_no_profile() -> None:
-    assert choose_profiles(Choice(), {"gender": TraitEstimate(None, 0.55)}, AVAILABLE) == ProfileKey()
+    unsure: SpeakerTraits = {"gender": TraitEstimate(None, 0.55)}
+
+    assert str(choose_profiles(Choice(), unsure, AVAILABLE)) == "one-for-all"
 
 
 def test_a_key_is_the_same_in_whatever_order_it_is_written() -> None:

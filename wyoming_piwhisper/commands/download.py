@@ -3,11 +3,15 @@
 import argparse
 import os
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from wyoming_piwhisper.commands import Subparsers
+    from wyoming_piwhisper.edge.hub import Progress
 
 
 def add_parser(subparsers: "Subparsers") -> None:
@@ -32,20 +36,27 @@ def run(args: argparse.Namespace) -> int:
         DownloadError: it could not be fetched.
         SettingsError: the models folder had to be read from settings that are wrong.
     """
-    from tqdm import tqdm
+    from wyoming_piwhisper.edge.hub import hub_from
+    from wyoming_piwhisper.edge.model_download import download_model
 
-    from wyoming_piwhisper.edge.hub import download_model, hub_from
-
-    bar = tqdm(desc=args.model, unit="B", unit_scale=True, unit_divisor=1024, disable=None, file=sys.stderr)
-
-    def show(done: int, total: int) -> None:
-        bar.total = total
-        bar.update(done - bar.n)
-
-    with bar:
+    with showing_progress(args.model) as show:
         folder = download_model(hub_from(os.environ), args.model, _models_dir(args), args.revision, show)
     print(f"{args.model} is in {folder}")
     return 0
+
+
+@contextmanager
+def showing_progress(name: str) -> "Iterator[Progress]":
+    """A progress bar on a terminal; yields what is to be called with the bytes that are here and those of all."""
+    from tqdm import tqdm
+
+    with tqdm(desc=name, unit="B", unit_scale=True, unit_divisor=1024, disable=None, file=sys.stderr) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield show
 
 
 def _models_dir(args: argparse.Namespace) -> Path:

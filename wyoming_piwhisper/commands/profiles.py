@@ -33,7 +33,7 @@ def add_parser(subparsers: "Subparsers") -> None:
     for name, meaning in (
         ("list", "all profiles, a line each, with the reason where one cannot be used"),
         ("show", "the card of one profile"),
-        ("add", "take a profile, or any PEFT LoRA for this model, from a folder"),
+        ("add", "take a profile, or any PEFT LoRA for this model, from a folder or the hub"),
         ("remove", "delete a profile"),
         ("verify", "check all profiles, or one; exit status 1 when one cannot be used"),
     ):
@@ -44,8 +44,11 @@ def add_parser(subparsers: "Subparsers") -> None:
             action.add_argument("profile", metavar="NAME", nargs="?", help="such as accent-indian (default: all)")
         if name == "add":
             action.add_argument(
-                "source", metavar="SOURCE", help="a folder with adapter_config.json and adapter_model.safetensors"
+                "source",
+                metavar="SOURCE",
+                help="a folder with adapter_config.json and adapter_model.safetensors, or a hub id such as owner/name",
             )
+            action.add_argument("--revision", metavar="R", help="commit, tag or branch on the hub (default: main)")
             action.add_argument(
                 "--trait", choices=("age", "gender", "accent", "all"), help="where no profile.yaml says"
             )
@@ -82,13 +85,18 @@ def _opened(args: argparse.Namespace) -> "tuple[ProfileLibrary, BaseModel, Path]
     from wyoming_piwhisper.edge.settings_file import given_options, load_settings
     from wyoming_piwhisper.engine.profile_library import BaseModel, ProfileLibrary
 
-    # What is refused is part of the output here.
-    logging.getLogger("wyoming_piwhisper.engine.profile_library").setLevel(logging.ERROR)
     settings = load_settings(given_options(args), os.environ)
     model = resolve_model(settings.asr.model, models_dir_of(settings.asr.models_dir))
     folders = profile_dirs_of(settings.profiles.dir)
     base = BaseModel(model.description.name, model.folder / "model.safetensors")
-    return ProfileLibrary(folders, base), base, folders[0]
+    # What is refused is part of the output here.
+    logger = logging.getLogger("wyoming_piwhisper.engine.profile_library")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        return ProfileLibrary(folders, base), base, folders[0]
+    finally:
+        logger.setLevel(level)
 
 
 def _list(library: "ProfileLibrary") -> int:
@@ -133,18 +141,39 @@ def _verify(library: "ProfileLibrary", name: str | None) -> int:
 
 
 def _add(args: argparse.Namespace, base: "BaseModel", own: Path) -> int:
+    from wyoming_piwhisper.edge.model_store import is_hub_id
+
+    source = Path(args.source).expanduser()
+    if source.is_dir():
+        return _add_folder(args, source, args.source, base, own)
+    if not is_hub_id(args.source):
+        raise ProfileError(f"{args.source}: no such folder, and no hub id such as owner/name")
+    return _add_from_hub(args, base, own)
+
+
+def _add_from_hub(args: argparse.Namespace, base: "BaseModel", own: Path) -> int:
+    from wyoming_piwhisper.commands.download import showing_progress
+    from wyoming_piwhisper.edge.adapter_download import download_adapter
+    from wyoming_piwhisper.edge.hub import hub_from
+
+    # The library passes over names with a dot.
+    with showing_progress(args.source) as show:
+        folder, commit = download_adapter(hub_from(os.environ), args.source, own / ".partial", args.revision, show)
+    status = _add_folder(args, folder, f"{args.source} at {commit}", base, own)
+    shutil.rmtree(folder)
+    return status
+
+
+def _add_folder(args: argparse.Namespace, source: Path, origin: str, base: "BaseModel", own: Path) -> int:
     """Check the profile under its final name beside the others, then let it appear at once."""
     from wyoming_piwhisper.engine.profile_card import CARD, ProfileCard, read_card, write_card
     from wyoming_piwhisper.engine.profile_library import check_profile
 
-    source = Path(args.source).expanduser()
-    if not source.is_dir():
-        raise ProfileError(f"{args.source}: no such folder")
     if args.trait is None and not (source / CARD).is_file():
-        raise ProfileError(f"{source} has no {CARD}: say what it is for, such as --trait accent --value indian")
+        raise ProfileError(f"{args.source} has no {CARD}: say what it is for, such as --trait accent --value indian")
     if args.trait is not None:
         today = datetime.now(UTC).date().isoformat()
-        card = ProfileCard(args.trait, args.value or "all", base.name, base.fingerprint, args.source, today)
+        card = ProfileCard(args.trait, args.value or "all", base.name, base.fingerprint, data=origin, created=today)
     else:
         card = read_card(source)
     target = own / base.folder_name / card.name

@@ -31,6 +31,12 @@ def add_parser(subparsers: "Subparsers") -> None:
     parser.add_argument("--crops", metavar="N", type=int, default=48, help="heard in each step (default: 48)")
     parser.add_argument("--seed", metavar="N", type=int, default=1, help="of crops, rooms and weights (default: 1)")
     parser.add_argument(
+        "--measure-on",
+        choices=("kept", "test"),
+        default="test",
+        help="the speakers kept for calibration, to choose by, or the test split, to report (default: test)",
+    )
+    parser.add_argument(
         "--leave-out",
         metavar="DATASET",
         help="do not learn from this data set and measure on all of it; writes no models",
@@ -57,7 +63,9 @@ def run(args: argparse.Namespace) -> int:
     torch.set_num_threads(args.processes)
     recipe = TraitRecipe(steps=args.steps, crops_per_step=args.crops, seed=args.seed)
     args.work.mkdir(parents=True, exist_ok=True)
-    plan = TraitPlan(args.manifest, args.work, args.output, args.processes, recipe, args.trait, args.leave_out)
+    plan = TraitPlan(
+        args.manifest, args.work, args.output, args.processes, recipe, args.trait, args.measure_on, args.leave_out
+    )
     print(format_figures(train_traits(plan)))
     return 0
 
@@ -66,9 +74,10 @@ def format_figures(report: Sequence["TraitFigures"]) -> str:
     """A Markdown table, a row for each trait and length of speech; in brackets 95 % intervals over speakers."""
     columns: tuple[str, ...] = (
         "trait",
+        "speakers",
         "speech",
         "clips",
-        "speakers",
+        "people",
         "balanced accuracy %",
         "macro-F1",
         "within one stratum %",
@@ -81,6 +90,7 @@ def format_figures(report: Sequence["TraitFigures"]) -> str:
 def _row(one: "TraitFigures") -> tuple[str, ...]:
     return (
         one.trait,
+        one.whom,
         f"{one.seconds:g} s",
         str(one.clips),
         str(one.speakers),

@@ -13,7 +13,8 @@ from wyoming_piwhisper.domain.errors import SettingsError
 from wyoming_piwhisper.domain.traits import TRAITS, SpeakerTraits, Trait
 
 ONE_FOR_ALL: Final = "one-for-all"
-"""The profile trained on everybody, with which those of single traits are compared."""
+"""The profile trained on everybody. Those of single traits may be trained over it, so that they hold only what sets
+their group apart and can be added up without adding several times what all have in common."""
 AUTO: Final = "auto"
 NONE: Final = "none"
 BASE: Final = "base"
@@ -90,18 +91,24 @@ def trait_of(name: str) -> Trait | None:
     return next((trait for trait in TRAITS if name.startswith(f"{trait}-")), None)
 
 
-def choose_profiles(choice: Choice, traits: SpeakerTraits, available: Collection[str]) -> ProfileKey:
-    """The profiles for a speaker: those that are both called for and there."""
-    match choice.mode:
-        case "none":
-            return ProfileKey()
-        case "key":
-            return ProfileKey.of(name for name in choice.key.names if name in available)
-        case _:
-            wanted = (
-                profile_name(trait, estimate.value) for trait, estimate in traits.items() if estimate.value is not None
-            )
-            return ProfileKey.of(name for name in wanted if name in available)
+def choose_profiles(
+    choice: Choice, traits: SpeakerTraits, available: Collection[str], over_one_for_all: Collection[str] = ()
+) -> ProfileKey:
+    """The profiles for a speaker: those that are both called for and there, and what they were trained over.
+
+    Where none of those called for is there, or nothing is known of the speaker, the profile for all stands in.
+    """
+    if choice.mode == "none":
+        return ProfileKey()
+    if choice.mode == "key":
+        wanted = choice.key.names
+    else:
+        estimates = ((trait, estimate.value) for trait, estimate in traits.items())
+        wanted = tuple(profile_name(trait, value) for trait, value in estimates if value is not None)
+    found = [name for name in wanted if name in available]
+    if ONE_FOR_ALL in available and (not found or any(name in over_one_for_all for name in found)):
+        found.append(ONE_FOR_ALL)
+    return ProfileKey.of(found)
 
 
 def weights_of(key: ProfileKey, trait_weights: Mapping[Trait, float]) -> tuple[float, ...]:

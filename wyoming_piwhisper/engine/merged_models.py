@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol, Self
 
 from wyoming_piwhisper.domain.errors import InferenceError, OutOfMemoryError, ProfileError
-from wyoming_piwhisper.domain.profiles import Choice, ProfileKey, choose_profiles, weights_of
+from wyoming_piwhisper.domain.profiles import ONE_FOR_ALL, Choice, ProfileKey, choose_profiles, weights_of
 from wyoming_piwhisper.domain.traits import SpeakerTraits, Trait
 from wyoming_piwhisper.engine.decoding import SpeechModel
 from wyoming_piwhisper.engine.lora_file import LoraFile
@@ -74,7 +74,8 @@ class MergedModels:
     def choose(self, choice: Choice, traits: SpeakerTraits) -> ProfileKey:
         """The key for a speaker, from the profiles that lie in the folders now."""
         self._library.refresh()
-        return choose_profiles(choice, traits, self._usable())
+        usable = self._usable()
+        return choose_profiles(choice, traits, usable, [name for name, profile in usable.items() if profile.card.over])
 
     def fetch(self, key: ProfileKey) -> tuple[SpeechModel, ProfileKey]:
         """The model of `key` and the key that it really has: without profiles that turn out damaged.
@@ -113,7 +114,8 @@ class MergedModels:
         self.base.release_memory()
 
     def _usable(self) -> dict[str, Profile]:
-        return {name: profile for name, profile in self._library.profiles.items() if profile not in self._broken}
+        good = {name: profile for name, profile in self._library.profiles.items() if profile not in self._broken}
+        return {name: profile for name, profile in good.items() if not profile.card.over or ONE_FOR_ALL in good}
 
     def _merged_with_room(self, profiles: tuple[Profile, ...]) -> MergeableModel:
         try:

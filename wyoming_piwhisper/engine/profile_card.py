@@ -26,6 +26,9 @@ class ProfileCard:
     """As in `asr.model`, such as `home-en` or `openai/whisper-tiny.en`."""
     base_fingerprint: str
     """`fingerprint` of the base model's weights."""
+    over: str = ""
+    """`fingerprint` of the one-for-all profile that is merged before this one, as it was in training; empty where this
+    one was trained over the base model alone."""
     data: str = ""
     created: str = ""
     """ISO date."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from wyoming_piwhisper.domain.errors import ProfileError
+from wyoming_piwhisper.domain.profiles import ONE_FOR_ALL
 from wyoming_piwhisper.engine.lora_file import CONFIG, WEIGHTS, LoraFile, Shapes, read_lora_file, read_shapes
 from wyoming_piwhisper.engine.profile_card import CARD, ProfileCard, fingerprint, read_card
 
@@ -58,6 +59,11 @@ class Profile:
     stamp: _Stamp
     """Changes when a file does."""
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of the adapter's weights; raises ProfileError when they cannot be read."""
+        return fingerprint(self.lora.weights)
+
 
 @dataclass(frozen=True)
 class RefusedProfile:
@@ -93,7 +99,10 @@ class ProfileLibrary:
         """Look into the folders for the first time."""
         self._folders = [folder / base.folder_name for folder in folders]
         self._base = base
+        self._read_alone: dict[str, Profile | RefusedProfile] = {}
+        """As each folder is by itself."""
         self._found: dict[str, Profile | RefusedProfile] = {}
+        """As they are together."""
         self.refresh()
 
     @property
@@ -108,10 +117,15 @@ class ProfileLibrary:
 
     def refresh(self) -> None:
         """Take in what was added, changed or removed; costs a look at each file's date where nothing was."""
-        found: dict[str, Profile | RefusedProfile] = {}
+        read: dict[str, Profile | RefusedProfile] = {}
         for folder in self._candidates():
-            if folder.name not in found:
-                found[folder.name] = self._read(folder)
+            if folder.name not in read:
+                read[folder.name] = self._look_into(folder)
+        self._read_alone = read
+        found = {name: _beside(one, read.get(ONE_FOR_ALL)) for name, one in read.items()}
+        for name, one in found.items():
+            if isinstance(one, RefusedProfile) and self._found.get(name) != one:
+                _LOGGER.warning("The profile in %s is not used: %s", one.folder, one.reason)
         self._found = found
 
     def _candidates(self) -> Iterator[Path]:
@@ -122,17 +136,30 @@ class ProfileLibrary:
             except OSError:
                 continue
 
-    def _read(self, folder: Path) -> Profile | RefusedProfile:
+    def _look_into(self, folder: Path) -> Profile | RefusedProfile:
         stamp = _stamp(folder)
-        before = self._found.get(folder.name)
+        before = self._read_alone.get(folder.name)
         if before is not None and (before.folder, before.stamp) == (folder, stamp):
             return before
         try:
             card, lora = check_profile(folder, self._base)
         except ProfileError as error:
-            _LOGGER.warning("The profile in %s is not used: %s", folder, error)
             return RefusedProfile(folder.name, folder, str(error), stamp)
         return Profile(folder.name, folder, card, lora, stamp)
+
+
+def _beside(one: Profile | RefusedProfile, common: Profile | RefusedProfile | None) -> Profile | RefusedProfile:
+    """The profile, refused when it was trained over another one-for-all profile than the one that is there."""
+    if isinstance(one, RefusedProfile) or not one.card.over:
+        return one
+    try:
+        there = f"one with {common.fingerprint}" if isinstance(common, Profile) else "none that can be used"
+    except ProfileError as error:
+        there = f"one that cannot be read ({error})"
+    if there == f"one with {one.card.over}":
+        return one
+    reason = f"made to go with the {ONE_FOR_ALL} profile with fingerprint {one.card.over}; there is {there}"
+    return RefusedProfile(one.name, one.folder, f"{reason}: train it again", one.stamp)
 
 
 def _stamp(folder: Path) -> _Stamp:

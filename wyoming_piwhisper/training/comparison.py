@@ -52,7 +52,10 @@ def ways_of(text: str) -> tuple[str, ...]:
 
 
 def options_of(way: str, clip: Clip, language: str | None) -> RecognitionOptions:
-    """How `clip` is to be heard; the known ways go by what is known of its speaker, and by nothing else."""
+    """How `clip` is to be heard; the known ways go by what is known of its speaker, and by nothing else.
+
+    Where nothing is known they leave it to the profile for all, as the server does.
+    """
     if way == BASE:
         return RecognitionOptions(language, NONE)
     if way == ONE_FOR_ALL:
@@ -60,8 +63,8 @@ def options_of(way: str, clip: Clip, language: str | None) -> RecognitionOptions
     if way == INFERRED:
         return RecognitionOptions(language, AUTO)
     used = TRAITS if way == KNOWN else (way.removeprefix(f"{KNOWN}-"),)
-    names = (profile_name(trait, clip.traits[trait]) for trait in TRAITS if trait in used and trait in clip.traits)
-    return RecognitionOptions(language, str(ProfileKey.of(names)))
+    names = [profile_name(trait, clip.traits[trait]) for trait in TRAITS if trait in used and trait in clip.traits]
+    return RecognitionOptions(language, str(ProfileKey.of(names) if names else ONE_FOR_ALL))
 
 
 def compare(

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Final
 
 from accelerate import PartialState
 
-from wyoming_piwhisper.domain.errors import ProfileError, SettingsError
+from wyoming_piwhisper.domain.errors import SettingsError
 from wyoming_piwhisper.domain.profiles import ONE_FOR_ALL, profile_name
 from wyoming_piwhisper.domain.traits import TRAITS, Trait
 from wyoming_piwhisper.engine.checkpoint import read_checkpoint
-from wyoming_piwhisper.engine.profile_card import ProfileCard, write_card
-from wyoming_piwhisper.engine.profile_library import BaseModel, check_profile
+from wyoming_piwhisper.engine.merging import merge
+from wyoming_piwhisper.engine.profile_card import ProfileCard, fingerprint, write_card
+from wyoming_piwhisper.engine.profile_library import BaseModel, ProfileLibrary, check_profile
 from wyoming_piwhisper.engine.whisper_torch import load_whisper
 from wyoming_piwhisper.training.manifest import read_clips
 from wyoming_piwhisper.training.prepare import made_noises
@@ -91,25 +92,23 @@ class ProfileTrainer:
         return self._plan.output / self._base.folder_name
 
     def has(self, group: Group) -> bool:
-        """Whether a profile of the group is there and fits the base model."""
-        try:
-            check_profile(self.folder / group.name, self._base)
-        except ProfileError:
-            return False
-        return True
+        """Whether a profile of the group is there and fits the base model and the profile of everybody."""
+        return group.name in ProfileLibrary([self._plan.output], self._base).profiles
 
     def groups(self) -> list[Group]:
-        """The groups with enough speakers and speech for a profile of their own, then everybody."""
+        """Everybody, over whose profile the others are trained, and the groups with enough speakers and speech."""
         groups = [Group(trait, value) for trait in TRAITS for value in labels_of(trait)]
-        return [*(group for group in groups if self._is_enough(self._utterances(group))), EVERYBODY]
+        return [EVERYBODY, *(group for group in groups if self._is_enough(self._utterances(group)))]
 
     def train(self, group: Group) -> Path:
         """Train the profile of a group and put it into its folder; returns the folder.
 
-        Everybody's profile gets the ranks of one profile for each trait together.
+        Everybody's profile gets the ranks of one profile for each trait together. A group's profile is trained over
+        that of everybody where there is one, and then holds only what sets the group apart.
 
         Raises:
             SettingsError: nobody in the training split belongs to the group.
+            ProfileError: the profile of everybody is damaged.
         """
         chosen = self._utterances(group)
         if not chosen:
@@ -118,11 +117,20 @@ class ProfileTrainer:
                 f"manifest: no utterance in {self._plan.manifest} (split train) for {group.name}; known values: {known}"
             )
         recipe = self._plan.recipe if group.trait is not None else _of_total_rank(self._plan.recipe)
-        material = Material(self._clips, chosen, self._noises)
-        adapted = train_profile(group.name, load_whisper(self._checkpoint), self._checkpoint, material, recipe)
-        return self._write(group, adapted, chosen, recipe)
+        watched = self._clips.of(group.trait, group.value, "dev")
+        material = Material(self._clips, chosen, self._noises, watched)
+        whisper, over = load_whisper(self._checkpoint), ""
+        if group.trait is not None and self.has(EVERYBODY):
+            common = self.folder / ONE_FOR_ALL
+            _, lora = check_profile(common, self._base)
+            whisper.load_state_dict(merge(whisper.state_dict(), [(lora, 1.0)]), strict=False)
+            over = fingerprint(lora.weights)
+        adapted = train_profile(group.name, whisper, self._checkpoint, material, recipe)
+        return self._write(group, adapted, chosen, recipe, over)
 
-    def _write(self, group: Group, adapted: "PeftModel", chosen: Sequence[SpokenClip], recipe: ProfileRecipe) -> Path:
+    def _write(
+        self, group: Group, adapted: "PeftModel", chosen: Sequence[SpokenClip], recipe: ProfileRecipe, over: str
+    ) -> Path:
         folder = self.folder / group.name
         if not PartialState().is_main_process:
             return folder
@@ -138,6 +146,7 @@ class ProfileTrainer:
             value=group.value,
             base_model=self._base.name,
             base_fingerprint=self._base.fingerprint,
+            over=over,
             data=f"{len(chosen)} utterances, {minutes:.0f} minutes, {speakers} speakers, {recipe}",
             created=datetime.now(UTC).date().isoformat(),
             licence=self._plan.licence,

@@ -4,9 +4,11 @@ Source of the method: Hu et al., "LoRA: Low-Rank Adaptation of Large Language Mo
 Nassereldine et al., "PI-Whisper", 2024, section 3.
 """
 
+import logging
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Final
 
 import torch
@@ -22,12 +24,15 @@ from wyoming_piwhisper.domain.text import normalise_text
 from wyoming_piwhisper.engine.checkpoint import WINDOW_SECONDS, Checkpoint
 from wyoming_piwhisper.engine.features import FRAMES_PER_SECOND
 from wyoming_piwhisper.engine.whisper_model import Whisper
-from wyoming_piwhisper.training.augment import Augmenter, Power
+from wyoming_piwhisper.training.augment import FLOOR, Augmenter, Power, compress
 from wyoming_piwhisper.training.profile_clips import SpokenClip, SpokenClips
 
+_LOGGER = logging.getLogger(__name__)
 TARGETS: Final = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
 IGNORED: Final = -100
 WINDOW_FRAMES: Final = int(WINDOW_SECONDS * FRAMES_PER_SECOND)  # 3000
+LABEL_SMOOTHING: Final = 0.05
+WATCH_STEPS: Final = 100
 POOL_BATCHES: Final = 8
 """So many batches are drawn together and sorted by length, to pad little."""
 
@@ -59,6 +64,8 @@ class Material:
     chosen: Sequence[SpokenClip]
     """Those of `clips` that are used."""
     noises: Sequence[Power]
+    watched: Sequence[SpokenClip] = ()
+    """Those on which the loss is looked at while it trains; never learned from."""
 
 
 class Utterances(IterableDataset[Example]):
@@ -74,15 +81,24 @@ class Utterances(IterableDataset[Example]):
         self._augment.strength = recipe.strength
 
     def __iter__(self) -> Iterator[Example]:
-        """Batches in random order."""
+        """Batches in random order; long utterances come oftener, or single words would drown the sentences."""
+        chosen = self._material.chosen
+        frames = list(accumulate(clip.clip.frames for clip in chosen))
         while True:
             pool: list[SpokenClip] = []
             while sum(map(self._length, pool)) < self._frames * POOL_BATCHES:
-                pool.append(self._random.choice(self._material.chosen))
+                pool.append(self._random.choices(chosen, cum_weights=frames)[0])
             pool.sort(key=lambda clip: clip.clip.frames)
             batches = list(self._cut(pool))
             self._random.shuffle(batches)
-            yield from map(self._example, batches)
+            yield from map(self._coloured, batches)
+
+    def plain(self, clips: Sequence[SpokenClip]) -> Iterator[Example]:
+        """Batches of all `clips`, as they were recorded."""
+        for batch in self._cut(sorted(clips, key=lambda clip: clip.clip.frames)) if clips else ():
+            powers = [torch.from_numpy(self._material.clips.power(clip).astype("float32")) for clip in batch]
+            whole = torch.nn.utils.rnn.pad_sequence(powers, batch_first=True, padding_value=FLOOR)
+            yield self._example(compress(torch.pow(10.0, whole.transpose(1, 2))), batch)
 
     def _cut(self, pool: list[SpokenClip]) -> Iterator[list[SpokenClip]]:
         batch: list[SpokenClip] = []
@@ -97,8 +113,10 @@ class Utterances(IterableDataset[Example]):
         """Frames that the encoder gets for a clip."""
         return WINDOW_FRAMES if self._checkpoint.context.pad_seconds is None else clip.clip.frames
 
-    def _example(self, batch: list[SpokenClip]) -> Example:
-        log_mel = self._augment([self._material.clips.power(clip) for clip in batch])
+    def _coloured(self, batch: list[SpokenClip]) -> Example:
+        return self._example(self._augment([self._material.clips.power(clip) for clip in batch]), batch)
+
+    def _example(self, log_mel: Tensor, batch: list[SpokenClip]) -> Example:
         if self._checkpoint.context.pad_seconds is None:
             log_mel = functional.pad(log_mel, (0, WINDOW_FRAMES - log_mel.shape[2]), value=float(log_mel.min()))
         answers = [torch.tensor(spoken_tokens(self._checkpoint, clip.text)) for clip in batch]
@@ -131,17 +149,37 @@ def train_profile(
         optimizer, recipe.learning_rate, total_steps=recipe.steps, pct_start=recipe.warmup_share
     )
     source = Utterances(material, checkpoint, recipe, accelerator.process_index)
+    watch = list(source.plain(material.watched)) if accelerator.is_main_process else []
     model, optimizer = accelerator.prepare(_Loss(adapted), optimizer)
     model.train()
     examples = iter(DataLoader(source, batch_size=None))
-    for _ in tqdm(range(recipe.steps), name, unit="step", disable=not accelerator.is_local_main_process):
+    for step in tqdm(range(recipe.steps), name, unit="step", disable=not accelerator.is_local_main_process):
+        if watch and step % WATCH_STEPS == 0:
+            _LOGGER.info("%s, step %d: development loss %.3f", name, step, _watched_loss(adapted, watch))
         log_mel, inputs, labels = (tensor.to(accelerator.device) for tensor in next(examples))
         accelerator.backward(model(log_mel, inputs, labels))
         accelerator.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
+    if watch:
+        _LOGGER.info("%s, at the end: development loss %.3f", name, _watched_loss(adapted, watch))
     return adapted.eval()
+
+
+@torch.inference_mode()
+def _watched_loss(adapted: PeftModel, examples: Sequence[Example]) -> float:
+    """Mean cross-entropy per token, in nats."""
+    adapted.eval()
+    device = next(adapted.parameters()).device
+    total, tokens = 0.0, 0
+    for example in examples:
+        log_mel, inputs, labels = (tensor.to(device) for tensor in example)
+        counted = int((labels != IGNORED).sum())
+        total += counted * float(_loss(adapted, log_mel, inputs, labels, 0.0))
+        tokens += counted
+    adapted.train()
+    return total / tokens
 
 
 class _Loss(torch.nn.Module):
@@ -152,9 +190,13 @@ class _Loss(torch.nn.Module):
         self.adapted = adapted
 
     def forward(self, log_mel: Tensor, inputs: Tensor, labels: Tensor) -> Tensor:
-        whisper: Whisper = self.adapted.base_model.model
-        states = whisper.encode(log_mel)
-        logits = whisper.decode(inputs, whisper.cross_keys_values(states)).float()
-        return functional.cross_entropy(
-            logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, label_smoothing=0.05
-        )
+        return _loss(self.adapted, log_mel, inputs, labels, LABEL_SMOOTHING)
+
+
+def _loss(adapted: PeftModel, log_mel: Tensor, inputs: Tensor, labels: Tensor, smoothing: float) -> Tensor:
+    whisper: Whisper = adapted.base_model.model
+    states = whisper.encode(log_mel)
+    logits = whisper.decode(inputs, whisper.cross_keys_values(states)).float()
+    return functional.cross_entropy(
+        logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, label_smoothing=smoothing
+    )

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from safetensors.torch import save_file
@@ -17,7 +18,15 @@ from wyoming_piwhisper.training.augment import Power
 from wyoming_piwhisper.training.manifest import read_clips
 from wyoming_piwhisper.training.prepare import made_noises
 from wyoming_piwhisper.training.trait_clips import TraitClip, TraitClips, prepare
-from wyoming_piwhisper.training.trait_report import SECONDS, TraitFigures, calibrate, figures, hear
+from wyoming_piwhisper.training.trait_report import (
+    EVERYBODY,
+    NO_CHILDREN,
+    SECONDS,
+    TraitFigures,
+    calibrate,
+    figures,
+    hear,
+)
 from wyoming_piwhisper.training.trait_training import TraitRecipe, is_for_calibration, is_for_training, train_trait
 
 _LOGGER = logging.getLogger(__name__)
@@ -34,6 +43,8 @@ class TraitPlan:
     processes: int
     recipe: TraitRecipe
     traits: Sequence[Trait]
+    measured_on: Literal["kept", "test"] = "test"
+    """The speakers kept for calibration, to choose by, or the test split, to report."""
     left_out: str | None = None
     """A data set that is not learned from and on all of which the figures are taken, instead of the test split."""
 
@@ -57,17 +68,26 @@ def train_traits(plan: TraitPlan) -> list[TraitFigures]:
             raise SettingsError(f"manifest: no clips in {plan.manifest} to learn {trait} from and to calibrate it on")
         nets[trait] = _trained(plan, trait, clips, learned, noises)
         calibrations[trait] = calibrate(trait, [hear(nets[trait], trait, clips, tuned, s) for s in SECONDS])
-        tested = [clip for clip in with_trait if _is_tested(clip, plan.left_out)]
-        for seconds in SECONDS:
-            heard = hear(nets[trait], trait, clips, tested, seconds)
-            report.append(figures(trait, seconds, heard, calibrations[trait], plan.recipe.seed))
+        tested = [clip for clip in with_trait if _is_measured(clip, plan)]
+        for whom, measured in _by_whom(trait, tested).items():
+            for seconds in SECONDS:
+                heard = hear(nets[trait], trait, clips, measured, seconds)
+                report.append(figures(trait, seconds, heard, calibrations[trait], plan.recipe.seed, whom))
     if plan.left_out is None:
         _write(plan, nets, calibrations, report)
     return report
 
 
-def _is_tested(clip: TraitClip, left_out: str | None) -> bool:
-    return clip.split == "test" if left_out is None else clip.dataset == left_out
+def _is_measured(clip: TraitClip, plan: TraitPlan) -> bool:
+    if plan.left_out is not None:
+        return clip.dataset == plan.left_out
+    return is_for_calibration(clip) if plan.measured_on == "kept" else clip.split == "test"
+
+
+def _by_whom(trait: Trait, clips: Sequence[TraitClip]) -> dict[str, Sequence[TraitClip]]:
+    """The voices of girls and boys differ little, which is worth a figure of its own."""
+    grown = [clip for clip in clips if clip.traits.get("age") != "child"]
+    return {EVERYBODY: clips} | ({NO_CHILDREN: grown} if trait == "gender" and len(grown) < len(clips) else {})
 
 
 def _trained(

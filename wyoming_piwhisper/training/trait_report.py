@@ -32,6 +32,8 @@ LEAST_ANSWERED: Final = 0.1
 STRATUM_YEARS: Final = np.array([8.0, 16.0, 25.0, 35.0, 45.0, 55.0, 65.0, 75.0, 85.0])
 """Middle of each stratum of age."""
 BOOTSTRAP_SAMPLES: Final = 500
+EVERYBODY: Final = "everybody"
+NO_CHILDREN: Final = "no children"
 
 _Floats = npt.NDArray[np.float64]
 _Ints = npt.NDArray[np.int64]
@@ -61,6 +63,8 @@ class TraitFigures:
     """One trait at one length of speech."""
 
     trait: Trait
+    whom: str
+    """`everybody` or `no children`."""
     seconds: float
     clips: int
     speakers: int
@@ -108,8 +112,10 @@ def calibrate(trait: Trait, heard: Sequence[Heard]) -> Calibration:
     return Calibration(labels_of(trait), SECONDS, tuple(temperatures), threshold)
 
 
-def figures(trait: Trait, seconds: float, heard: Heard, calibration: Calibration, seed: int) -> TraitFigures:
-    """Say how good the classifier is."""
+def figures(
+    trait: Trait, seconds: float, heard: Heard, calibration: Calibration, seed: int, whom: str = EVERYBODY
+) -> TraitFigures:
+    """Say how good the classifier is on the clips `heard`, whose speakers are `whom`."""
     temperature = float(np.interp(seconds, calibration.seconds, calibration.temperatures))
     probabilities = softmax(heard.logits / temperature)
     confidence, found = probabilities.max(axis=1), probabilities.argmax(axis=1)
@@ -130,6 +136,7 @@ def figures(trait: Trait, seconds: float, heard: Heard, calibration: Calibration
     }
     return TraitFigures(
         trait=trait,
+        whom=whom,
         seconds=seconds,
         clips=len(speakers),
         speakers=len(set(speakers)),

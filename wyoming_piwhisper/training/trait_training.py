@@ -33,6 +33,8 @@ EVENNESS: Final = 0.5
 CALIBRATION_SPEAKERS: Final = 10
 """One training speaker of so many is kept for calibration, together with the development split."""
 LABEL_SMOOTHING: Final = 0.05
+NEIGHBOUR_SHARE: Final = 0.15
+"""What a stratum of age gives to each of its neighbours, since voices age gradually and strata have edges."""
 LOG_STEPS: Final = 100
 
 
@@ -63,13 +65,15 @@ def train_trait(
     """Train a classifier on the `chosen` clips, which all have the trait."""
     torch.manual_seed(recipe.seed)
     net = TraitNet(len(labels_of(trait))).train()
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(net.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, total_steps=recipe.steps)
     crops = Crops(trait, clips, chosen, noises, recipe.seed)
+    targets = _targets(trait)
     losses: list[float] = []
     for step in tqdm(range(1, recipe.steps + 1), trait, unit="step"):
         log_mel, labels = crops.batch(recipe.crops_per_step)
-        loss = functional.cross_entropy(net(log_mel), labels, label_smoothing=LABEL_SMOOTHING)
+        loss = functional.cross_entropy(net(log_mel), targets[labels], label_smoothing=LABEL_SMOOTHING)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -78,6 +82,16 @@ def train_trait(
         if step % LOG_STEPS == 0:
             _LOGGER.info("%s, step %d: loss %.3f", trait, step, np.mean(losses[-LOG_STEPS:]))
     return net.eval()
+
+
+def _targets(trait: Trait) -> Tensor:
+    """What the network is to answer to each label: (labels, labels), rows sum to 1."""
+    own = torch.eye(len(labels_of(trait)))
+    if trait != "age":
+        return own
+    beside = torch.diag(torch.ones(len(own) - 1), 1)
+    shares = own + NEIGHBOUR_SHARE * (beside + beside.T)
+    return shares / shares.sum(dim=1, keepdim=True)
 
 
 class Crops:
