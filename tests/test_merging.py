@@ -1,5 +1,6 @@
 """Profiles merged into models: the same as PEFT's result, never in place, bounded in memory."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,6 @@ import pytest
 import torch
 from adapters import WEIGHTS, Place, give_effect, make_place, plain_model, with_adapter
 from peft import LoraConfig
-from safetensors.torch import load_file, save_file
 
 from wyoming_piwhisper.domain.errors import OutOfMemoryError, ProfileError
 from wyoming_piwhisper.domain.profiles import Choice, ProfileKey
@@ -167,17 +167,17 @@ def test_values_that_are_no_numbers_put_a_profile_aside_and_the_others_serve(
 ) -> None:
     place.add("gender", "male", 1)
     weights = place.add("accent", "indian", 2) / "adapter_model.safetensors"
-    tensors = load_file(weights)
-    next(iter(tensors.values()))[0, 0] = torch.nan
-    save_file(tensors, weights)
     models = place.models()
     known = KnownTraits(gender="male", accent="indian").estimates()
+    before = weights.stat()
+    weights.write_bytes(b"?" * before.st_size)
+    os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))
 
     _, key = models.fetch(models.choose(Choice(), known))
 
     assert str(key) == "gender-male"
     assert str(models.choose(Choice(), known)) == "gender-male"
-    assert sum("no finite numbers" in record.message for record in caplog.records) == 1
+    assert sum("cannot be read" in record.message for record in caplog.records) == 1
 
 
 def test_a_file_that_vanishes_between_the_look_and_the_merge_costs_only_itself(place: Place) -> None:

@@ -85,6 +85,29 @@ def a_whole_matrix(tensors: dict[str, torch.Tensor]) -> None:
     tensors["base_model.model.model.encoder.conv1.weight"] = torch.zeros(4, 64)
 
 
+def no_number(tensors: dict[str, torch.Tensor]) -> None:
+    next(tensor for key, tensor in tensors.items() if ".lora_A." in key)[0, 0] = torch.nan
+
+
+def in_bfloat16(edit: Callable[[dict[str, torch.Tensor]], None]) -> Callable[[dict[str, torch.Tensor]], None]:
+    def edit_in_bfloat16(tensors: dict[str, torch.Tensor]) -> None:
+        tensors.update({key: tensor.bfloat16() for key, tensor in tensors.items()})
+        edit(tensors)
+
+    return edit_in_bfloat16
+
+
+def whole_numbers(tensors: dict[str, torch.Tensor]) -> None:
+    tensors.update({key: tensor.int() for key, tensor in tensors.items()})
+
+
+def test_half_precision_is_read(good: tuple[Path, BaseModel]) -> None:
+    folder, base = good
+    edit_weights(in_bfloat16(lambda _: None))(folder)
+
+    assert ProfileLibrary([folder.parent.parent], base).refused == {}
+
+
 def as_pickle(folder: Path) -> None:
     (folder / WEIGHTS).rename(folder / "adapter_model.bin")
 
@@ -124,6 +147,9 @@ def edit_card(**changes: str) -> Callable[[Path], None]:
         (edit_weights(no_such_matrix), r"the base model has no model\.encoder\.layers\.9\.fc1\.weight"),
         (edit_weights(a_convolution), "of the base model is no matrix"),
         (edit_weights(a_whole_matrix), "is no LoRA matrix"),
+        (edit_weights(no_number), r"lora_A\.weight holds values that are no finite numbers"),
+        (edit_weights(in_bfloat16(no_number)), "no finite numbers"),
+        (edit_weights(whole_numbers), "is of type I32, not one of F32, F16, BF16"),
     ],
 )
 def test_what_cannot_be_used_is_refused_with_a_reason_and_told_once(

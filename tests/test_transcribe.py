@@ -54,19 +54,6 @@ def test_json_has_one_object_a_line(tmp_path: Path) -> None:
     assert second["real_time_factor"] is None
 
 
-def test_a_profile_that_was_asked_for_and_is_not_there_is_told(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    options = RecognitionOptions("en", "accent-indian")
-    paths = [clip(tmp_path, "a.wav"), clip(tmp_path, "silent.wav", seconds=0)]
-    output = io.StringIO()
-    assert transcribe.transcribe_files(ScriptedEngine("five", ""), paths, options, output, as_json=False) == 0
-    assert capsys.readouterr().err == (
-        f"wyoming-piwhisper: {paths[0]}: heard with base, because accent-indian is not all there for this model; "
-        "see: wyoming-piwhisper profiles list\n"
-    )
-
-
 @pytest.mark.parametrize("as_json", [False, True])
 def test_a_bad_file_does_not_stop_the_rest(tmp_path: Path, capsys: pytest.CaptureFixture[str], as_json: bool) -> None:
     output = io.StringIO()

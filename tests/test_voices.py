@@ -10,7 +10,7 @@ from test_vad import silence, voice
 
 from wyoming_piwhisper.domain.audio import SAMPLE_RATE, Samples
 from wyoming_piwhisper.domain.errors import OutOfMemoryError
-from wyoming_piwhisper.domain.settings import EnginePlan, ProfileSettings, VadSettings
+from wyoming_piwhisper.domain.settings import EnginePlan, ProfileSettings, SpeakerSettings, VadSettings
 from wyoming_piwhisper.domain.traits import KnownTraits, Trait, TraitEstimate
 from wyoming_piwhisper.domain.transcription import RecognitionOptions, Transcription
 from wyoming_piwhisper.engine.checkpoint import read_checkpoint
@@ -169,6 +169,31 @@ def test_an_engine_finds_the_profiles_of_its_model_and_warms_those_it_is_told(
     result = utterance.finish()
     assert (result.profile, result.profile_was_cached) == ("accent-indian", True)
     assert "1 profiles at hand, 0 refused" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("speaker", "warned"),
+    [
+        (SpeakerSettings(profile="accent-indian"), False),
+        (SpeakerSettings(accent="indian", gender="male"), False),
+        (SpeakerSettings(profile="accent-indian+gender-male"), True),
+    ],
+)
+def test_the_model_of_whoever_usually_speaks_is_merged_at_the_start(
+    place: Place, caplog: pytest.LogCaptureFixture, speaker: SpeakerSettings, warned: bool
+) -> None:
+    place.add("accent", "indian", 1)
+    caplog.set_level("INFO")
+
+    engine = load_engine(EnginePlan(place.model, "tiny", (place.profiles,), speaker=speaker))
+
+    assert ("A profile of speaker.profile is not there" in caplog.text) is warned
+    assert "Merged models: 1 in 0." in caplog.text
+    assert "indian" not in caplog.text
+    utterance = engine.open(RecognitionOptions("en", speaker.profile, speaker.known))
+    utterance.feed(voice(1))
+    result = utterance.finish()
+    assert (result.profile, result.profile_was_cached) == ("accent-indian", True)
 
 
 def test_profiles_of_another_base_model_are_not_used(tmp_path: Path, place: Place) -> None:

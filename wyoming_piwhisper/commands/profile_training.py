@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from wyoming_piwhisper.training.profile_pipeline import ProfileTrainer
 
-STEPS: Final = 400
+STEPS: Final = 150
 RANK: Final = 8
 LEARNING_RATE: Final = 1e-3
 
@@ -49,8 +49,8 @@ def profile_trainer(args: argparse.Namespace) -> "ProfileTrainer":
     from wyoming_piwhisper.edge.data_folders import models_dir_of, profile_dirs_of
     from wyoming_piwhisper.edge.model_store import resolve_model
     from wyoming_piwhisper.edge.settings_file import given_options, load_settings
+    from wyoming_piwhisper.training.profile_batches import ProfileRecipe
     from wyoming_piwhisper.training.profile_pipeline import ProfilePlan, ProfileTrainer
-    from wyoming_piwhisper.training.profile_training import ProfileRecipe
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     settings = load_settings(given_options(args), os.environ)

@@ -15,7 +15,8 @@ def add_parser(subparsers: "Subparsers") -> None:
         "train-profiles",
         help="train LoRA profiles for all groups of speakers",
         description="Train a LoRA profile for each group of speakers that the manifest knows well enough, and the "
-        "one-for-all profile of the same total rank. For several GPUs or machines: accelerate launch -m "
+        "one-for-all profile of the same total rank, over which they are trained. A profile that does not lower the "
+        "loss on its group's development speech is left out. For several GPUs or machines: accelerate launch -m "
         "wyoming_piwhisper train-profiles …",
         allow_abbrev=False,
     )
@@ -36,6 +37,6 @@ def run(args: argparse.Namespace) -> int:
     trainer = profile_trainer(args)
     for group in tqdm(trainer.groups(), "profiles", unit="profile"):
         if args.again or not trainer.has(group):
-            trainer.train(group)
+            trainer.train(group, only_if_it_helps=True)
     print(f"The profiles are in {trainer.folder}")
     return 0

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from wyoming_piwhisper.domain.errors import AudioFormatError, InferenceError
-from wyoming_piwhisper.domain.profiles import BASE, Choice
+from wyoming_piwhisper.domain.profiles import BASE
 
 if TYPE_CHECKING:
     from wyoming_piwhisper.commands import Subparsers
@@ -68,7 +68,6 @@ def transcribe_files(
         0 when every file could be transcribed, else 1; a bad file does not stop the rest.
     """
     failed = False
-    asked = Choice.parse(options.profile)
     for path in files:
         try:
             result = transcribe_file(engine, path, options)
@@ -79,12 +78,6 @@ def transcribe_files(
             if as_json:
                 print(json.dumps({"file": str(path), "error": message}), file=output, flush=True)
             continue
-        if asked.mode == "key" and result.heard.speech_seconds and result.heard.profile != str(asked.key):
-            print(
-                f"wyoming-piwhisper: {path}: heard with {result.heard.profile}, because {asked.key} is not all there "
-                "for this model; see: wyoming-piwhisper profiles list",
-                file=sys.stderr,
-            )
         print(_json_line(path, result) if as_json else _text_lines(path, result), file=output, flush=True)
     return int(failed)
 

@@ -150,7 +150,7 @@ class ProfileSettings:
         "", "Folder of profiles; empty means those of the project and wyoming-piwhisper/profiles in the user's data"
     )
     cache_mb: int = _option(256, "Memory that merged models may take in all, in MB; the least recently used go first")
-    prewarm: str = _option("", "Profile keys that are merged at the start, separated by commas")
+    prewarm: str = _option("", "Profile keys, separated by commas, merged at the start like that of speaker.*")
     age_weight: float = _option(1.0, "Factor of the profile for the speaker's age")
     gender_weight: float = _option(1.0, "Factor of the profile for the speaker's gender")
     accent_weight: float = _option(1.0, "Factor of the profile for the speaker's accent")
@@ -210,11 +210,15 @@ class EnginePlan:
     asr: AsrSettings = field(default_factory=AsrSettings)
     vad: VadSettings = field(default_factory=VadSettings)
     profiles: ProfileSettings = field(default_factory=ProfileSettings)
+    speaker: SpeakerSettings = field(default_factory=SpeakerSettings)
+    """Who usually speaks."""
 
 
 def engine_plan(settings: Settings, model_dir: Path, model_name: str, profile_dirs: tuple[Path, ...]) -> EnginePlan:
     """The plan of the engine that the settings ask for."""
-    return EnginePlan(model_dir, model_name, profile_dirs, settings.asr, settings.vad, settings.profiles)
+    return EnginePlan(
+        model_dir, model_name, profile_dirs, settings.asr, settings.vad, settings.profiles, settings.speaker
+    )
 
 
 def model_threads(setting: int, cores: int) -> int:

@@ -49,8 +49,12 @@ def load_voices(model: TorchWhisper, checkpoint: Checkpoint, plan: EnginePlan) -
     library = ProfileLibrary(plan.profile_dirs, BaseModel(plan.model_name, checkpoint.weights))
     settings = plan.profiles
     models = MergedModels(model, library, settings.trait_weights, settings.cache_mb * _MEGABYTE)
-    models.warm(settings.prewarm_keys)
     _LOGGER.info("%d profiles at hand, %d refused", len(library.profiles), len(library.refused))
+    asked = plan.speaker.choice
+    usual = models.choose(asked, plan.speaker.known.estimates())
+    if not set(asked.key.names) <= set(usual.names):
+        _LOGGER.warning("A profile of speaker.profile is not there for this model: see wyoming-piwhisper profiles list")
+    models.warm([usual, *settings.prewarm_keys])
     return Voices(models, _classifier())
 
 

@@ -9,10 +9,12 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
 
-from safetensors import SafetensorError, safe_open
+import numpy as np
+from safetensors import SafetensorError, deserialize, safe_open
 
 from wyoming_piwhisper.domain.errors import ProfileError
 
@@ -20,6 +22,12 @@ CONFIG: Final = "adapter_config.json"
 WEIGHTS: Final = "adapter_model.safetensors"
 PREFIX: Final = "base_model.model."
 """What PEFT puts in front of the base model's names."""
+_EXPONENTS: Final[dict[str, tuple[type[np.unsignedinteger[Any]], int]]] = {
+    "F32": (np.uint32, 0x7F80_0000),
+    "F16": (np.uint16, 0x7C00),
+    "BF16": (np.uint16, 0x7F80),
+}
+"""The exponent bits of the types that are read; a value with all of them set is infinite or no number."""
 _KEY: Final = re.compile(r"(?P<matrix>.+)\.lora_(?P<half>[AB])\.weight")
 _REFUSED_OPTIONS: Final = ("use_dora", "use_qalora", "lora_bias", "fan_in_fan_out", "modules_to_save")
 """What makes an adapter more, or other, than a sum of low-rank products."""
@@ -77,7 +85,24 @@ def read_lora_file(folder: Path, base: Shapes) -> LoraFile:
         scalings = {matrix: _scaling(config, matrix, rank) for matrix, rank in ranks.items()}
     except (TypeError, ValueError, re.error) as error:
         raise ProfileError(f"{CONFIG}: {error}") from error
+    _check_values(folder / WEIGHTS)
     return LoraFile(folder / WEIGHTS, scalings, ranks)
+
+
+def _check_values(weights: Path) -> None:
+    """Look at all values once, so that a merge need not."""
+    try:
+        tensors: list[tuple[str, dict[str, Any]]] = deserialize(weights.read_bytes())  # type: ignore[no-untyped-call]
+    except (OSError, SafetensorError) as error:
+        raise ProfileError(f"{weights.name} cannot be read: {error}") from error
+    for name, tensor in sorted(tensors, key=itemgetter(0)):
+        bits, exponent = _EXPONENTS.get(tensor["dtype"], (None, 0))
+        if bits is None:
+            raise ProfileError(
+                f"{weights.name}: {name} is of type {tensor['dtype']}, not one of {', '.join(_EXPONENTS)}"
+            )
+        if ((np.frombuffer(tensor["data"], bits) & exponent) == exponent).any():
+            raise ProfileError(f"{weights.name}: {name} holds values that are no finite numbers")
 
 
 def _weights_of(folder: Path) -> Path:

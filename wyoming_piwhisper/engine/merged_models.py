@@ -100,6 +100,12 @@ class MergedModels:
             _LOGGER.warning("No memory for a merged model; the base model answers: %s", error)
             return self.base, ProfileKey()
         self._keep(profiles, model)
+        _LOGGER.info(
+            "Merged models: %d in %.1f MB; so far %d hits, %d misses, %d evictions",
+            *(len(self._cached), self.cached_bytes / 1e6),
+            *(self.counts.hits, self.counts.misses, self.counts.evictions),
+        )
+        _LOGGER.debug("Merged models, MB: %s", {str(key): size / 1e6 for key, size in self.cached().items()})
         return model, _key(profiles)
 
     def warm(self, keys: Iterable[ProfileKey]) -> None:

@@ -19,7 +19,7 @@ def merge(base: Mapping[str, Tensor], adapters: Sequence[tuple[LoraFile, float]]
     """The matrices of `base` that the adapters, each with its weight, change; device and dtype are the base's.
 
     Raises:
-        ProfileError: an adapter cannot be read, or holds what is no number.
+        ProfileError: an adapter cannot be read.
     """
     halves: dict[str, list[tuple[Tensor, Tensor]]] = {}
     for lora, weight in adapters:
@@ -38,9 +38,6 @@ def _changed(weight: Tensor, products: Sequence[tuple[Tensor, Tensor]]) -> Tenso
 
 def _tensors(lora: LoraFile) -> dict[str, Tensor]:
     try:
-        tensors = {key: tensor.float() for key, tensor in load_file(lora.weights).items()}
+        return {key: tensor.float() for key, tensor in load_file(lora.weights).items()}
     except (OSError, SafetensorError) as error:
         raise ProfileError(f"{lora.weights}: cannot be read: {error}") from error
-    if not all(tensor.isfinite().all() for tensor in tensors.values()):
-        raise ProfileError(f"{lora.weights}: holds values that are no finite numbers")
-    return tensors

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Final
 import numpy as np
 
 from wyoming_piwhisper.domain.audio import Samples
-from wyoming_piwhisper.domain.settings import AsrSettings, EnginePlan, ProfileSettings, VadSettings
+from wyoming_piwhisper.domain.settings import AsrSettings, EnginePlan, ProfileSettings, SpeakerSettings, VadSettings
 from wyoming_piwhisper.domain.traits import KnownTraits, TraitEstimate
 from wyoming_piwhisper.domain.transcription import RecognitionOptions, Transcription
 
@@ -151,6 +151,7 @@ def _plan(fields: dict[str, Any]) -> EnginePlan:
         asr=AsrSettings(**fields["asr"]),
         vad=VadSettings(**fields["vad"]),
         profiles=ProfileSettings(**fields["profiles"]),
+        speaker=SpeakerSettings(**fields["speaker"]),
     )
 
 

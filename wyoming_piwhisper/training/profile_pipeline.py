@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from accelerate import PartialState
 
@@ -20,12 +20,10 @@ from wyoming_piwhisper.engine.profile_library import BaseModel, ProfileLibrary, 
 from wyoming_piwhisper.engine.whisper_torch import load_whisper
 from wyoming_piwhisper.training.manifest import read_clips
 from wyoming_piwhisper.training.prepare import made_noises
+from wyoming_piwhisper.training.profile_batches import Material, ProfileRecipe
 from wyoming_piwhisper.training.profile_clips import SpokenClip, prepare_spoken
-from wyoming_piwhisper.training.profile_training import Material, ProfileRecipe, train_profile
+from wyoming_piwhisper.training.profile_training import TrainedProfile, train_profile
 from wyoming_piwhisper.training.trait_labels import labels_of
-
-if TYPE_CHECKING:
-    from peft.peft_model import PeftModel
 
 _LOGGER = logging.getLogger(__name__)
 LEAST_SPEAKERS: Final = 8
@@ -100,8 +98,11 @@ class ProfileTrainer:
         groups = [Group(trait, value) for trait in TRAITS for value in labels_of(trait)]
         return [EVERYBODY, *(group for group in groups if self._is_enough(self._utterances(group)))]
 
-    def train(self, group: Group) -> Path:
+    def train(self, group: Group, *, only_if_it_helps: bool = False) -> Path | None:
         """Train the profile of a group and put it into its folder; returns the folder.
+
+        With `only_if_it_helps` nothing is written, and None returned, where the loss on the group's development
+        utterances did not fall.
 
         Everybody's profile gets the ranks of one profile for each trait together. A group's profile is trained over
         that of everybody where there is one, and then holds only what sets the group apart.
@@ -125,23 +126,19 @@ class ProfileTrainer:
             _, lora = check_profile(common, self._base)
             whisper.load_state_dict(merge(whisper.state_dict(), [(lora, 1.0)]), strict=False)
             over = fingerprint(lora.weights)
-        adapted = train_profile(group.name, whisper, self._checkpoint, material, recipe)
-        return self._write(group, adapted, chosen, recipe, over)
+        trained = train_profile(group.name, whisper, self._checkpoint, material, recipe)
+        if only_if_it_helps and not trained.helps:
+            _LOGGER.info("%s is left out: the base model hears the group's development speech as well", group.name)
+            return None
+        return self._write(group, trained, self._card(group, trained, chosen, recipe, over))
 
-    def _write(
-        self, group: Group, adapted: "PeftModel", chosen: Sequence[SpokenClip], recipe: ProfileRecipe, over: str
-    ) -> Path:
-        folder = self.folder / group.name
-        if not PartialState().is_main_process:
-            return folder
-        # A running server passes over names with a dot, so it never sees half a profile.
-        part = folder.with_name(f"{folder.name}.part")
-        shutil.rmtree(part, ignore_errors=True)
-        adapted.save_pretrained(str(part))
-        (part / "README.md").unlink(missing_ok=True)
+    def _card(
+        self, group: Group, trained: TrainedProfile, chosen: Sequence[SpokenClip], recipe: ProfileRecipe, over: str
+    ) -> ProfileCard:
         speakers = len({clip.speaker for clip in chosen})
         minutes = sum(clip.clip.frames for clip in chosen) / FRAMES_PER_MINUTE
-        card = ProfileCard(
+        change = f"{trained.loss_before:.3f} to {trained.loss_after:.3f} nats per token" if trained.loss_after else ""
+        return ProfileCard(
             trait=group.trait or "all",
             value=group.value,
             base_model=self._base.name,
@@ -150,7 +147,18 @@ class ProfileTrainer:
             data=f"{len(chosen)} utterances, {minutes:.0f} minutes, {speakers} speakers, {recipe}",
             created=datetime.now(UTC).date().isoformat(),
             licence=self._plan.licence,
+            effect=f"loss on the group's development utterances from {change}" if change else "",
         )
+
+    def _write(self, group: Group, trained: TrainedProfile, card: ProfileCard) -> Path:
+        folder = self.folder / group.name
+        if not PartialState().is_main_process:
+            return folder
+        # A running server passes over names with a dot, so it never sees half a profile.
+        part = folder.with_name(f"{folder.name}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        trained.adapted.half().save_pretrained(str(part))
+        (part / "README.md").unlink(missing_ok=True)
         write_card(part, card)
         shutil.rmtree(folder, ignore_errors=True)
         part.rename(folder)
