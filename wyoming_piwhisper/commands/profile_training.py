@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 STEPS: Final = 150
 RANK: Final = 8
-LEARNING_RATE: Final = 1e-3
+LEARNING_RATE: Final = 5e-4
 
 
 def add_training_options(parser: argparse.ArgumentParser) -> None:

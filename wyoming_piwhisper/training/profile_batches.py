@@ -35,7 +35,7 @@ class ProfileRecipe:
     dropout: float = 0.05
     steps: int = 150
     frames_per_batch: int = 4_000
-    learning_rate: float = 1e-3
+    learning_rate: float = 5e-4
     warmup_share: float = 0.1
     strength: float = 0.5
     """Of the augmentation."""
