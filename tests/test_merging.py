@@ -17,7 +17,7 @@ from wyoming_piwhisper.engine.decoding import DecoderSession, SpeechModel
 from wyoming_piwhisper.engine.features import Spectrogram
 from wyoming_piwhisper.engine.lora_file import read_lora_file
 from wyoming_piwhisper.engine.merged_models import MergedModels
-from wyoming_piwhisper.engine.merging import merge
+from wyoming_piwhisper.engine.merging import Merger, merge
 from wyoming_piwhisper.engine.profile_card import fingerprint
 from wyoming_piwhisper.engine.profile_library import ProfileLibrary
 from wyoming_piwhisper.engine.whisper_torch import TorchWhisper
@@ -75,6 +75,21 @@ def test_a_merged_model_is_new_and_shares_what_did_not_change(place: Place) -> N
     assert not np.array_equal(said(model), before)
     np.testing.assert_array_equal(said(models.base), before)
     assert 0 < models.cached_bytes < models.base.own_bytes
+
+
+def test_a_merge_that_was_prepared_is_the_same_and_leaves_the_last_one_alone(place: Place) -> None:
+    folders = [place.add("accent", "indian", 1), place.add("gender", "male", 2)]
+    files = [read_lora_file(folder, place.base.shapes) for folder in folders]
+    merger = Merger(place.state)
+    expected = merge(place.state, [(files[0], 0.5)])
+
+    merger.prepare(set(files[0].scalings) | set(files[1].scalings))
+    merged = merger.merge([(files[0], 0.5)])
+    merger.prepare(list(files[0].scalings))
+    merger.merge([(files[1], 1.0)])
+
+    assert merged.keys() == expected.keys()
+    assert all(torch.equal(merged[matrix], expected[matrix]) for matrix in merged)
 
 
 def test_the_same_key_again_is_a_hit_and_the_same_model(place: Place) -> None:
@@ -207,6 +222,9 @@ class ShortOfMemory:
             raise OutOfMemoryError("no room")
         self.room -= 1
         return ShortOfMemory(0)
+
+    def prepare_merge(self, matrices: object) -> None:
+        pass
 
     def release_memory(self) -> None:
         self.releases += 1

@@ -27,7 +27,7 @@ def add_parser(subparsers: "Subparsers") -> None:
     parser.add_argument("--work", metavar="DIR", type=Path, required=True, help="clips and networks, about 1 GB")
     parser.add_argument("--output", metavar="DIR", type=Path, required=True, help="where the finished models go")
     parser.add_argument("--trait", choices=TRAITS, nargs="+", default=list(TRAITS), help="which (default: all)")
-    parser.add_argument("--steps", metavar="N", type=int, default=1500, help="default: 1500")
+    parser.add_argument("--steps", metavar="N", type=int, help="default: 8000 for gender, 4000 for accent and age")
     parser.add_argument("--crops", metavar="N", type=int, default=48, help="heard in each step (default: 48)")
     parser.add_argument("--seed", metavar="N", type=int, default=1, help="of crops, rooms and weights (default: 1)")
     parser.add_argument(
@@ -57,14 +57,14 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from wyoming_piwhisper.training.trait_pipeline import TraitPlan, train_traits
-    from wyoming_piwhisper.training.trait_training import TraitRecipe
+    from wyoming_piwhisper.training.trait_training import STEPS, TraitRecipe
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(args.processes)
-    recipe = TraitRecipe(steps=args.steps, crops_per_step=args.crops, seed=args.seed)
+    recipes = {trait: TraitRecipe(args.steps or STEPS[trait], args.crops, seed=args.seed) for trait in args.trait}
     args.work.mkdir(parents=True, exist_ok=True)
     plan = TraitPlan(
-        args.manifest, args.work, args.output, args.processes, recipe, args.trait, args.measure_on, args.leave_out
+        args.manifest, args.work, args.output, args.processes, recipes, args.seed, args.measure_on, args.leave_out
     )
     print(format_figures(train_traits(plan)))
     return 0

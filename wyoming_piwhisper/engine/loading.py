@@ -55,6 +55,7 @@ def load_voices(model: TorchWhisper, checkpoint: Checkpoint, plan: EnginePlan) -
     if not set(asked.key.names) <= set(usual.names):
         _LOGGER.warning("A profile of speaker.profile is not there for this model: see wyoming-piwhisper profiles list")
     models.warm([usual, *settings.prewarm_keys])
+    models.prepare()
     return Voices(models, _classifier())
 
 

@@ -36,7 +36,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 """Names of a model's tensors to their shapes."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LoraFile:
     """A checked adapter: for each matrix `W` of the base, `W + scaling * B A` is meant."""
 

@@ -2,7 +2,7 @@
 
 import logging
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self
 
@@ -30,6 +30,9 @@ class MergeableModel(SpeechModel, Protocol):
             ProfileError: an adapter cannot be read.
             OutOfMemoryError: there is no room.
         """
+
+    def prepare_merge(self, matrices: Collection[str]) -> None:
+        """Have memory ready for a merge that changes these matrices of the base."""
 
     def release_memory(self) -> None:
         """Give back what the runtime keeps of models that are gone."""
@@ -112,6 +115,10 @@ class MergedModels:
         """Merge the models of `keys` ahead of their first use."""
         for key in keys:
             self.fetch(key)
+
+    def prepare(self) -> None:
+        """Get ready for the next merge; to be called when nobody waits."""
+        self.base.prepare_merge({matrix for profile in self._usable().values() for matrix in profile.lora.scalings})
 
     def let_go(self) -> None:
         """Drop all merged models."""

@@ -36,6 +36,8 @@ class Recognizer:
 
     def open(self, options: RecognitionOptions) -> "RecognizedUtterance":
         """Begin an utterance."""
+        if self._voices is not None:
+            self._voices.prepare()
         return RecognizedUtterance(self, SpeechGate(self._vad), options)
 
     def find_windows(self, regions: list[SpeechRegion], samples: Samples) -> list[SpeechRegion]:

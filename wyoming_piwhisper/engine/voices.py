@@ -37,6 +37,10 @@ class Voices:
         self.models = models
         self._classifier = classifier
 
+    def prepare(self) -> None:
+        """Get ready for a voice that was not heard before; to be called when nobody waits."""
+        self.models.prepare()
+
     def listen(self, speech: Samples, options: RecognitionOptions, clock: StageClock) -> Voice:
         """Choose the model for whoever says `speech`: shape (n,), float32, 16 kHz, only its first 3 s matter."""
         choice = Choice.parse(options.profile)

@@ -1,7 +1,8 @@
 """Runs a Whisper checkpoint with torch: the reference, and what serves on CUDA."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from functools import cached_property
 from typing import Final, Self, TypeVar
 
 import numpy as np
@@ -15,7 +16,7 @@ from wyoming_piwhisper.engine.checkpoint import Checkpoint
 from wyoming_piwhisper.engine.decoding import Logits
 from wyoming_piwhisper.engine.features import Spectrogram
 from wyoming_piwhisper.engine.lora_file import LoraFile
-from wyoming_piwhisper.engine.merging import merge
+from wyoming_piwhisper.engine.merging import Merger
 from wyoming_piwhisper.engine.whisper_model import Whisper, WhisperConfig
 
 _Module = TypeVar("_Module", bound=nn.Module)
@@ -45,6 +46,10 @@ class TorchWhisper:
         model = load_whisper(checkpoint).to(device, dtype).eval()
         return cls(model, _bytes(model.state_dict()))
 
+    @cached_property
+    def _merger(self) -> Merger:
+        return Merger(self._model.state_dict())
+
     @property
     def longest_answer(self) -> int:
         """Most tokens that a session can hold."""
@@ -69,10 +74,14 @@ class TorchWhisper:
             OutOfMemoryError: the device has no room for the new tensors.
         """
         try:
-            changed = merge(self._model.state_dict(), adapters)
+            changed = self._merger.merge(adapters)
         except torch.OutOfMemoryError as error:
             raise OutOfMemoryError(f"the device has no room for a merged model: {error}") from error
         return type(self)(_sharing_twin(self._model, changed), _bytes(changed))
+
+    def prepare_merge(self, matrices: Collection[str]) -> None:
+        """Have memory ready for a merge that changes these matrices."""
+        self._merger.prepare(matrices)
 
     def release_memory(self) -> None:
         """Hand memory of models that are gone back to the device."""

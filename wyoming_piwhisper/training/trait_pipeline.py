@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -41,8 +41,10 @@ class TraitPlan:
     work: Path
     output: Path
     processes: int
-    recipe: TraitRecipe
-    traits: Sequence[Trait]
+    recipes: Mapping[Trait, TraitRecipe]
+    """Of the traits that are wanted."""
+    seed: int
+    """Of noise and bootstrap."""
     measured_on: Literal["kept", "test"] = "test"
     """The speakers kept for calibration, to choose by, or the test split, to report."""
     left_out: str | None = None
@@ -56,11 +58,11 @@ def train_traits(plan: TraitPlan) -> list[TraitFigures]:
         SettingsError: the manifest cannot be read, or has no clip with one of the traits.
     """
     clips = prepare(plan.work / "speakers", list(read_clips(plan.manifest)), plan.processes)
-    noises = made_noises(plan.work / "noise", plan.recipe.seed)
+    noises = made_noises(plan.work / "noise", plan.seed)
     nets: dict[Trait, TraitNet] = {}
     calibrations: dict[Trait, Calibration] = {}
     report: list[TraitFigures] = []
-    for trait in plan.traits:
+    for trait in plan.recipes:
         with_trait = [clip for clip in clips.clips if trait in clip.traits]
         learned = [clip for clip in with_trait if clip.dataset != plan.left_out and is_for_training(clip)]
         tuned = [clip for clip in with_trait if clip.dataset != plan.left_out and is_for_calibration(clip)]
@@ -72,7 +74,7 @@ def train_traits(plan: TraitPlan) -> list[TraitFigures]:
         for whom, measured in _by_whom(trait, tested).items():
             for seconds in SECONDS:
                 heard = hear(nets[trait], trait, clips, measured, seconds)
-                report.append(figures(trait, seconds, heard, calibrations[trait], plan.recipe.seed, whom))
+                report.append(figures(trait, seconds, heard, calibrations[trait], plan.seed, whom))
     if plan.left_out is None:
         _write(plan, nets, calibrations, report)
     return report
@@ -94,16 +96,17 @@ def _trained(
     plan: TraitPlan, trait: Trait, clips: TraitClips, learned: Sequence[TraitClip], noises: Sequence[Power]
 ) -> TraitNet:
     """The trained network, from the work folder where a run that was cut off had come so far."""
+    recipe = plan.recipes[trait]
     kept = plan.work / f"{trait}{'' if plan.left_out is None else f'-without-{plan.left_out}'}.pt"
     if kept.exists():
         state = torch.load(kept, weights_only=True)
-        if state["recipe"] == asdict(plan.recipe):
+        if state["recipe"] == asdict(recipe):
             net = TraitNet(state["weights"]["head.bias"].numel())
             net.load_state_dict(state["weights"])
             return net.eval()
     _LOGGER.info("%s: %d clips of %d speakers", trait, len(learned), len({clip.speaker for clip in learned}))
-    net = train_trait(trait, clips, learned, noises, plan.recipe)
-    torch.save({"recipe": asdict(plan.recipe), "weights": net.state_dict()}, kept)
+    net = train_trait(trait, clips, learned, noises, recipe)
+    torch.save({"recipe": asdict(recipe), "weights": net.state_dict()}, kept)
     return net
 
 
@@ -122,7 +125,7 @@ def _write(
     save_file({name: tensor.contiguous() for name, tensor in weights.items()}, plan.output / WEIGHTS)
     described = {
         "traits": {trait: asdict(calibration) for trait, calibration in calibrations.items()},
-        "recipe": asdict(plan.recipe),
+        "recipes": {trait: asdict(recipe) for trait, recipe in plan.recipes.items()},
     }
     (plan.output / DESCRIPTION).write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
     results = [one.as_json() for one in report]
