@@ -109,6 +109,8 @@ def test_traits_are_read_from_a_manifest() -> None:
     assert traits_of({"age": "fourties", "age_group": "forties", "gender": "other"}) == {"age": "forties"}
     assert traits_of({"age": "seventies", "age_group": "sixties_plus"}) == {"age": "seventies"}
     assert traits_of({"age": None, "age_group": "twenties", "accent_group": "mixed"}) == {"age": "twenties"}
+    assert traits_of({"accent_group": "scottish"}) == {"accent": "scottish"}
+    assert traits_of({"accent_group": "A word, or two"}) == traits_of({"accent_group": None}) == {}
 
 
 def test_clips_without_a_transcript_have_traits_too(tmp_path: Path) -> None:

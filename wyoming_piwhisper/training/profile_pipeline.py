@@ -23,7 +23,6 @@ from wyoming_piwhisper.training.prepare import made_noises
 from wyoming_piwhisper.training.profile_batches import Material, ProfileRecipe
 from wyoming_piwhisper.training.profile_clips import SpokenClip, prepare_spoken
 from wyoming_piwhisper.training.profile_training import TrainedProfile, train_profile
-from wyoming_piwhisper.training.trait_labels import labels_of
 
 _LOGGER = logging.getLogger(__name__)
 LEAST_SPEAKERS: Final = 8
@@ -95,7 +94,7 @@ class ProfileTrainer:
 
     def groups(self) -> list[Group]:
         """Everybody, over whose profile the others are trained, and the groups with enough speakers and speech."""
-        groups = [Group(trait, value) for trait in TRAITS for value in labels_of(trait)]
+        groups = [Group(trait, value) for trait in TRAITS for value in self._values(trait)]
         return [EVERYBODY, *(group for group in groups if self._is_enough(self._utterances(group)))]
 
     def train(self, group: Group, *, only_if_it_helps: bool = False) -> Path | None:
@@ -113,9 +112,9 @@ class ProfileTrainer:
         """
         chosen = self._utterances(group)
         if not chosen:
-            known = ", ".join(labels_of(group.trait)) if group.trait else ""
+            known = ", ".join(self._values(group.trait)) if group.trait else ""
             raise SettingsError(
-                f"manifest: no utterance in {self._plan.manifest} (split train) for {group.name}; known values: {known}"
+                f"manifest: no utterance in {self._plan.manifest} (split train) for {group.name}; values there: {known}"
             )
         recipe = self._plan.recipe if group.trait is not None else _of_total_rank(self._plan.recipe)
         watched = self._clips.of(group.trait, group.value, "dev")
@@ -164,6 +163,10 @@ class ProfileTrainer:
         part.rename(folder)
         _LOGGER.info("the profile is in %s", folder)
         return folder
+
+    def _values(self, trait: Trait) -> list[str]:
+        """The values of a trait that the manifest knows."""
+        return sorted({clip.traits[trait] for clip in self._clips.clips if trait in clip.traits})
 
     def _utterances(self, group: Group) -> list[SpokenClip]:
         return self._clips.of(group.trait, group.value, "train")

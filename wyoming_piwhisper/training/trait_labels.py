@@ -1,5 +1,6 @@
 """What a manifest says of speakers, as values of traits."""
 
+import re
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -14,10 +15,11 @@ _COLUMNS: dict[Trait, tuple[str, ...]] = {
     "accent": ("accent_group",),
 }
 """Columns of the manifest, the finer ones first."""
+_ACCENT = re.compile(r"[a-z0-9_]+")
 
 
 def labels_of(trait: Trait) -> tuple[str, ...]:
-    """The values that `trait` can have in training; ages in their order, others by the alphabet."""
+    """The values of `trait` that classifiers learn; ages in their order, others by the alphabet."""
     return AGE_STRATA if trait == "age" else tuple(sorted(_rules()[trait]))
 
 
@@ -33,6 +35,13 @@ def _value(trait: Trait, told: list[Any]) -> str | None:
             return age_stratum(str(word))
         if word in _values_by_word()[trait]:
             return _values_by_word()[trait][word]
+        if (
+            trait == "accent"
+            and isinstance(word, str)
+            and _ACCENT.fullmatch(word)
+            and word not in _rules()["no_accent"]
+        ):
+            return word
     return None
 
 
@@ -42,7 +51,7 @@ def _values_by_word() -> dict[Trait, dict[str, str]]:
 
 
 @cache
-def _rules() -> dict[Trait, dict[str, list[str]]]:
+def _rules() -> dict[str, Any]:
     source = resources.files(__package__).joinpath("traits.yaml").read_text(encoding="utf-8")
-    rules: dict[Trait, dict[str, list[str]]] = yaml.safe_load(source)
+    rules: dict[str, Any] = yaml.safe_load(source)
     return rules

@@ -18,6 +18,7 @@ from wyoming_piwhisper.training.augment import Power
 from wyoming_piwhisper.training.manifest import read_clips
 from wyoming_piwhisper.training.prepare import made_noises
 from wyoming_piwhisper.training.trait_clips import TraitClip, TraitClips, prepare
+from wyoming_piwhisper.training.trait_labels import labels_of
 from wyoming_piwhisper.training.trait_report import (
     EVERYBODY,
     NO_CHILDREN,
@@ -63,7 +64,7 @@ def train_traits(plan: TraitPlan) -> list[TraitFigures]:
     calibrations: dict[Trait, Calibration] = {}
     report: list[TraitFigures] = []
     for trait in plan.recipes:
-        with_trait = [clip for clip in clips.clips if trait in clip.traits]
+        with_trait = [clip for clip in clips.clips if clip.traits.get(trait) in labels_of(trait)]
         learned = [clip for clip in with_trait if clip.dataset != plan.left_out and is_for_training(clip)]
         tuned = [clip for clip in with_trait if clip.dataset != plan.left_out and is_for_calibration(clip)]
         if not learned or not tuned:
