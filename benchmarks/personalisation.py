@@ -28,13 +28,14 @@ from wyoming_piwhisper.domain.traits import TRAITS, Trait
 from wyoming_piwhisper.engine.features import log_mel
 from wyoming_piwhisper.engine.lora_file import read_lora_file
 from wyoming_piwhisper.engine.merged_models import MergedModels
-from wyoming_piwhisper.engine.merging import merge
+from wyoming_piwhisper.engine.merging_torch import merge
 from wyoming_piwhisper.engine.profile_card import ProfileCard, write_card
 from wyoming_piwhisper.engine.profile_library import BaseModel, ProfileLibrary
 from wyoming_piwhisper.engine.trait_models import SPEECH_SECONDS
-from wyoming_piwhisper.engine.trait_net import TraitNet
-from wyoming_piwhisper.engine.whisper_model import Whisper, WhisperConfig
+from wyoming_piwhisper.engine.whisper_config import WhisperConfig
+from wyoming_piwhisper.engine.whisper_model import Whisper
 from wyoming_piwhisper.engine.whisper_torch import TorchWhisper
+from wyoming_piwhisper.training.trait_net import TraitNet
 
 TINY_EN = WhisperConfig(51864, 384, 4, 4, 6, 6, 1536, 1536, 80, 1500, 448)
 TARGETS = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]

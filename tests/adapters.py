@@ -16,7 +16,8 @@ from wyoming_piwhisper.engine.checkpoint import read_checkpoint
 from wyoming_piwhisper.engine.merged_models import MergedModels
 from wyoming_piwhisper.engine.profile_card import ProfileCard, read_card, write_card
 from wyoming_piwhisper.engine.profile_library import BaseModel, ProfileLibrary
-from wyoming_piwhisper.engine.whisper_model import Whisper, WhisperConfig
+from wyoming_piwhisper.engine.whisper_config import WhisperConfig
+from wyoming_piwhisper.engine.whisper_model import Whisper
 from wyoming_piwhisper.engine.whisper_torch import TorchWhisper
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from speakers import utterance, write_speakers
 
 from wyoming_piwhisper.cli import main
@@ -16,11 +17,13 @@ from wyoming_piwhisper.domain.classification import (
     within_one,
 )
 from wyoming_piwhisper.domain.errors import ModelFormatError
+from wyoming_piwhisper.engine.onnx_graph import open_session
+from wyoming_piwhisper.engine.trait_graph import CONVOLUTIONS, trait_graph
 from wyoming_piwhisper.engine.trait_models import Calibration, TraitModels
-from wyoming_piwhisper.engine.trait_net import CONVOLUTIONS, TraitNet
 from wyoming_piwhisper.training import prepare
 from wyoming_piwhisper.training.manifest import read_clips
 from wyoming_piwhisper.training.trait_labels import labels_of, traits_of
+from wyoming_piwhisper.training.trait_net import TraitNet
 
 SMALL = ("--crops", "8", "--processes", "1")
 
@@ -34,6 +37,22 @@ def test_a_network_has_twelve_convolutions() -> None:
     net = TraitNet(2)
 
     assert len(net.convolutions) == CONVOLUTIONS == 12
+
+
+@pytest.mark.parametrize("frames", [40, 77, 300])
+def test_the_graph_that_serves_is_the_network_that_was_trained(frames: int) -> None:
+    torch.manual_seed(frames)
+    net = TraitNet(5).train()
+    with torch.no_grad():
+        net(torch.randn(8, 80, 64))  # gives the norms something to remember
+    net.eval()
+    heard = np.random.default_rng(frames).normal(0, 0.5, (1, 80, frames)).astype(np.float32)
+    session = open_session(trait_graph({name: tensor.numpy() for name, tensor in net.state_dict().items()}, 80), 1)
+
+    (found,) = session.run(None, {"log_mel": heard})
+
+    with torch.inference_mode():
+        np.testing.assert_allclose(found, net(torch.from_numpy(heard)).numpy(), atol=1e-4)
 
 
 @pytest.mark.usefixtures("one_torch_thread")

@@ -8,9 +8,9 @@ import torch
 from checkpoints import write_checkpoint
 from safetensors.torch import load_file, save_file
 
-from wyoming_piwhisper.domain.errors import InferenceError, ModelFormatError
+from wyoming_piwhisper.domain.errors import ModelFormatError
 from wyoming_piwhisper.engine.checkpoint import read_checkpoint
-from wyoming_piwhisper.engine.whisper_torch import TorchWhisper, choose_device
+from wyoming_piwhisper.engine.whisper_torch import TorchWhisper
 
 CPU = torch.device("cpu")
 FULL_FRAMES = 3000
@@ -69,13 +69,3 @@ def test_damaged_weights_are_refused(tmp_path: Path) -> None:
 
     with pytest.raises(ModelFormatError, match=r"model\.safetensors"):
         TorchWhisper.load(read_checkpoint(tmp_path), CPU)
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
-def test_cuda_asked_for_where_there_is_none_is_an_error_that_says_so() -> None:
-    with pytest.raises(InferenceError, match=r"asr\.device: cuda"):
-        choose_device("cuda")
-
-
-def test_auto_takes_the_cpu_where_there_is_no_cuda() -> None:
-    assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")

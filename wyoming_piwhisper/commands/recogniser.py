@@ -22,7 +22,7 @@ class Recogniser:
     model: "ResolvedModel"
     settings: Settings
     device: str
-    """What the model runs on: `cpu` or `cuda`."""
+    """What the model runs on, such as `cpu (onnx)`."""
 
     @property
     def options(self) -> RecognitionOptions:
@@ -47,9 +47,9 @@ def load_recogniser(args: argparse.Namespace) -> Recogniser:
     model = resolve_model(settings.asr.model, models_dir_of(settings.asr.models_dir))
 
     # Brings the model runtime: last, so that a wrong setting is told at once.
+    from wyoming_piwhisper.engine.backends import choose_backend
     from wyoming_piwhisper.engine.loading import load_engine
-    from wyoming_piwhisper.engine.whisper_torch import choose_device
 
     profile_dirs = profile_dirs_of(settings.profiles.dir)
     engine = load_engine(engine_plan(settings, model.folder, model.description.name, profile_dirs))
-    return Recogniser(engine, model, settings, choose_device(settings.asr.device).type)
+    return Recogniser(engine, model, settings, str(choose_backend(settings.asr)))

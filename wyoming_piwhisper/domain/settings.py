@@ -14,6 +14,7 @@ from wyoming_piwhisper.domain.profiles import Choice, ProfileKey
 from wyoming_piwhisper.domain.traits import TRAITS, KnownTraits, Trait, told
 
 DEVICES: Final = ("auto", "cpu", "cuda")
+ENGINES: Final = ("auto", "onnx", "torch")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
 MAX_THREADS: Final = 256
@@ -66,6 +67,7 @@ class AsrSettings:
     model: str = _option("auto", "auto, home-en, a local folder, or a hub id such as openai/whisper-tiny.en")
     language: str = _option("en", "BCP 47 code used when a client names none")
     device: str = _option("auto", "auto (CUDA where it works, else the CPU), cpu or cuda")
+    engine: str = _option("auto", "auto (onnx on a CPU, torch on CUDA), onnx (8 bit), or torch (the reference, slower)")
     threads: int = _option(0, "Threads of the model on a CPU; 0 means one less than the cores, at most 2")
     models_dir: str = _option(
         "", "Where downloaded models lie; empty means wyoming-piwhisper/models in the user's data folder"
@@ -81,6 +83,10 @@ class AsrSettings:
         """Refuse values that no recogniser could run with."""
         if self.device not in DEVICES:
             raise SettingsError(f"asr.device: {self.device!r} is none of {', '.join(DEVICES)}")
+        if self.engine not in ENGINES:
+            raise SettingsError(f"asr.engine: {self.engine!r} is none of {', '.join(ENGINES)}")
+        if self.engine == "onnx" and self.device == "cuda":
+            raise SettingsError("asr.engine: onnx runs on the CPU only; with asr.device cuda take torch or auto")
         if not self.model:
             raise SettingsError("asr.model: empty; give auto, home-en, a folder or a hub id")
         if not 0 <= self.threads <= MAX_THREADS:

@@ -6,20 +6,19 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import torch
 
 from wyoming_piwhisper.domain.audio import SAMPLE_RATE
 from wyoming_piwhisper.domain.errors import ModelFormatError
 from wyoming_piwhisper.domain.settings import EnginePlan, model_threads
+from wyoming_piwhisper.engine.backends import choose_backend, load_model
 from wyoming_piwhisper.engine.checkpoint import Checkpoint, read_checkpoint
 from wyoming_piwhisper.engine.clock import StageClock
 from wyoming_piwhisper.engine.interface import Engine
-from wyoming_piwhisper.engine.merged_models import MergedModels
+from wyoming_piwhisper.engine.merged_models import MergeableModel, MergedModels
 from wyoming_piwhisper.engine.profile_library import BaseModel, ProfileLibrary
 from wyoming_piwhisper.engine.recognizer import Recognizer
 from wyoming_piwhisper.engine.trait_models import TraitModels
 from wyoming_piwhisper.engine.voices import Voices
-from wyoming_piwhisper.engine.whisper_torch import TorchWhisper, choose_device
 
 _LOGGER = logging.getLogger(__name__)
 WARM_UP_SECONDS: Final = 3.0
@@ -35,16 +34,15 @@ def load_engine(plan: EnginePlan) -> Engine:
         InferenceError: the device that was asked for does not work.
     """
     checkpoint = read_checkpoint(plan.model_dir)
-    torch.set_num_threads(model_threads(plan.asr.threads, os.cpu_count() or 1))
-    device = choose_device(plan.asr.device)
-    model = TorchWhisper.load(checkpoint, device)
+    backend = choose_backend(plan.asr)
+    model = load_model(checkpoint, backend, model_threads(plan.asr.threads, os.cpu_count() or 1))
     recognizer = Recognizer(model, checkpoint, plan.vad, load_voices(model, checkpoint, plan))
     recognizer.hear(model, np.zeros(int(WARM_UP_SECONDS * SAMPLE_RATE), np.float32), plan.asr.language, StageClock())
-    _LOGGER.info("model in %s ready on %s", plan.model_dir.name, device)
+    _LOGGER.info("model in %s ready on %s", plan.model_dir.name, backend)
     return recognizer
 
 
-def load_voices(model: TorchWhisper, checkpoint: Checkpoint, plan: EnginePlan) -> Voices:
+def load_voices(model: MergeableModel, checkpoint: Checkpoint, plan: EnginePlan) -> Voices:
     """The classifiers, the profiles of the plan's folders, and the merged models that it wants ready."""
     library = ProfileLibrary(plan.profile_dirs, BaseModel(plan.model_name, checkpoint.weights))
     settings = plan.profiles

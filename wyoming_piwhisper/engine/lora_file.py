@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 from safetensors import SafetensorError, deserialize, safe_open
 
 from wyoming_piwhisper.domain.errors import ProfileError
@@ -22,16 +23,12 @@ CONFIG: Final = "adapter_config.json"
 WEIGHTS: Final = "adapter_model.safetensors"
 PREFIX: Final = "base_model.model."
 """What PEFT puts in front of the base model's names."""
-_EXPONENTS: Final[dict[str, tuple[type[np.unsignedinteger[Any]], int]]] = {
-    "F32": (np.uint32, 0x7F80_0000),
-    "F16": (np.uint16, 0x7C00),
-    "BF16": (np.uint16, 0x7F80),
-}
-"""The exponent bits of the types that are read; a value with all of them set is infinite or no number."""
+_TYPES: Final = ("F32", "F16", "BF16")
 _KEY: Final = re.compile(r"(?P<matrix>.+)\.lora_(?P<half>[AB])\.weight")
 _REFUSED_OPTIONS: Final = ("use_dora", "use_qalora", "lora_bias", "fan_in_fan_out", "modules_to_save")
 """What makes an adapter more, or other, than a sum of low-rank products."""
 
+Floats = npt.NDArray[np.float32]
 Shapes = Mapping[str, tuple[int, ...]]
 """Names of a model's tensors to their shapes."""
 
@@ -85,24 +82,38 @@ def read_lora_file(folder: Path, base: Shapes) -> LoraFile:
         scalings = {matrix: _scaling(config, matrix, rank) for matrix, rank in ranks.items()}
     except (TypeError, ValueError, re.error) as error:
         raise ProfileError(f"{CONFIG}: {error}") from error
-    _check_values(folder / WEIGHTS)
+    read_tensors(folder / WEIGHTS)
     return LoraFile(folder / WEIGHTS, scalings, ranks)
 
 
-def _check_values(weights: Path) -> None:
-    """Look at all values once, so that a merge need not."""
+def read_tensors(weights: Path) -> dict[str, Floats]:
+    """All tensors of an adapter, float32.
+
+    Raises:
+        ProfileError: the file cannot be read, or holds what is no finite number.
+    """
     try:
-        tensors: list[tuple[str, dict[str, Any]]] = deserialize(weights.read_bytes())  # type: ignore[no-untyped-call]
+        raw: list[tuple[str, dict[str, Any]]] = deserialize(weights.read_bytes())  # type: ignore[no-untyped-call]
     except (OSError, SafetensorError) as error:
         raise ProfileError(f"{weights.name} cannot be read: {error}") from error
-    for name, tensor in sorted(tensors, key=itemgetter(0)):
-        bits, exponent = _EXPONENTS.get(tensor["dtype"], (None, 0))
-        if bits is None:
-            raise ProfileError(
-                f"{weights.name}: {name} is of type {tensor['dtype']}, not one of {', '.join(_EXPONENTS)}"
-            )
-        if ((np.frombuffer(tensor["data"], bits) & exponent) == exponent).any():
-            raise ProfileError(f"{weights.name}: {name} holds values that are no finite numbers")
+    tensors = {name: _float32(weights, name, tensor) for name, tensor in sorted(raw, key=itemgetter(0))}
+    if wrong := [name for name, tensor in tensors.items() if not np.isfinite(tensor).all()]:
+        raise ProfileError(f"{weights.name}: {wrong[0]} holds values that are no finite numbers")
+    return tensors
+
+
+def _float32(weights: Path, name: str, tensor: dict[str, Any]) -> Floats:
+    match tensor["dtype"]:
+        case "F32":
+            values: Floats = np.frombuffer(tensor["data"], np.float32)
+        case "F16":
+            values = np.frombuffer(tensor["data"], np.float16).astype(np.float32)
+        case "BF16":
+            # The upper half of a float32.
+            values = (np.frombuffer(tensor["data"], np.uint16).astype(np.uint32) << 16).view(np.float32)
+        case other:
+            raise ProfileError(f"{weights.name}: {name} is of type {other}, not one of {', '.join(_TYPES)}")
+    return values.reshape(tensor["shape"])
 
 
 def _weights_of(folder: Path) -> Path:

@@ -1,6 +1,6 @@
 """Age, gender and accent of a voice from the first 3 s of its speech, with honest confidence.
 
-A folder holds `traits.json` (labels, temperatures, thresholds) and `model.safetensors` (a `TraitNet` for each trait).
+A folder holds `traits.json` (labels, temperatures, thresholds) and `model.safetensors` (the network of each trait).
 Source of the calibration: Guo et al., "On Calibration of Modern Neural Networks", 2017.
 """
 
@@ -10,18 +10,20 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import torch
+from onnxruntime import InferenceSession
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.numpy import load_file
 
 from wyoming_piwhisper.domain.audio import SAMPLE_RATE, Samples, seconds_of
 from wyoming_piwhisper.domain.errors import ModelFormatError
 from wyoming_piwhisper.domain.traits import TRAITS, Trait, TraitEstimate
 from wyoming_piwhisper.engine.features import FRAMES_PER_SECOND, log_mel
-from wyoming_piwhisper.engine.trait_net import TraitNet
+from wyoming_piwhisper.engine.onnx_graph import FAILURES, Floats, open_session
+from wyoming_piwhisper.engine.trait_graph import trait_graph
 
 SPEECH_SECONDS: Final = 3.0
 FRAMES: Final = int(SPEECH_SECONDS * FRAMES_PER_SECOND)  # 300
+MEL_BINS: Final = 80
 LEAST_SECONDS: Final = 0.4
 """Of less speech than this nothing is said."""
 DESCRIPTION: Final = "traits.json"
@@ -64,11 +66,8 @@ class TraitModels:
             described: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
             weights = load_file(folder / WEIGHTS)
             self._calibrations = {trait: _calibration(described["traits"][trait]) for trait in _traits(described)}
-            self._nets = {
-                trait: _net(weights, trait, len(calibration.labels))
-                for trait, calibration in self._calibrations.items()
-            }
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+            self._nets = {trait: _session(weights, trait) for trait in self._calibrations}
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError, *FAILURES) as error:
             raise ModelFormatError(f"{folder}: the trait classifiers cannot be read: {error}") from error
 
     @property
@@ -76,16 +75,15 @@ class TraitModels:
         """What each trait can turn out to be."""
         return {trait: calibration.labels for trait, calibration in self._calibrations.items()}
 
-    @torch.inference_mode()
     def infer(self, speech: Samples) -> dict[Trait, TraitEstimate]:
         """Tell the traits from the first 3 s of `speech`: shape (n,), float32 in [-1, 1], 16 kHz, no pauses needed."""
         heard = speech[: int(SPEECH_SECONDS * SAMPLE_RATE)]
         seconds = seconds_of(heard.size)
         if seconds < LEAST_SECONDS:
             return {trait: TraitEstimate(None, 0.0) for trait in self._nets}
-        spectrogram = torch.from_numpy(log_mel(heard))[None, :, :FRAMES]
+        spectrogram = log_mel(heard, MEL_BINS)[None, :, :FRAMES]
         return {
-            trait: self._calibrations[trait].estimate(net(spectrogram)[0].numpy(), seconds)
+            trait: self._calibrations[trait].estimate(net.run(None, {"log_mel": spectrogram})[0][0], seconds)
             for trait, net in self._nets.items()
         }
 
@@ -103,10 +101,6 @@ def _calibration(values: dict[str, Any]) -> Calibration:
     )
 
 
-def _net(weights: dict[str, torch.Tensor], trait: Trait, labels: int) -> TraitNet:
-    net = TraitNet(labels)
+def _session(weights: dict[str, Floats], trait: Trait) -> InferenceSession:
     own = {name.removeprefix(f"{trait}."): tensor for name, tensor in weights.items() if name.startswith(f"{trait}.")}
-    net.load_state_dict(
-        {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in own.items()}
-    )
-    return net.eval()
+    return open_session(trait_graph({name: tensor.astype(np.float32) for name, tensor in own.items()}, MEL_BINS), 1)

@@ -6,36 +6,13 @@ context of any length up to `max_source_positions`, which is what makes a short 
 Source: Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervision", 2022, section 2.2.
 """
 
-from dataclasses import dataclass
-from typing import Any, Self
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from wyoming_piwhisper.engine.whisper_config import WhisperConfig
+
 LAYER_NORM_EPS = 1e-5
-
-
-@dataclass(frozen=True)
-class WhisperConfig:
-    """Sizes of a checkpoint, named as in its `config.json`."""
-
-    vocab_size: int
-    d_model: int
-    encoder_layers: int
-    decoder_layers: int
-    encoder_attention_heads: int
-    decoder_attention_heads: int
-    encoder_ffn_dim: int
-    decoder_ffn_dim: int
-    num_mel_bins: int
-    max_source_positions: int
-    max_target_positions: int
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Build from the mapping in `config.json`; a missing size raises KeyError with its name."""
-        return cls(**{name: int(values[name]) for name in cls.__dataclass_fields__})
 
 
 class Attention(nn.Module):

@@ -16,8 +16,9 @@ from wyoming_piwhisper.engine.checkpoint import Checkpoint
 from wyoming_piwhisper.engine.decoding import Logits
 from wyoming_piwhisper.engine.features import Spectrogram
 from wyoming_piwhisper.engine.lora_file import LoraFile
-from wyoming_piwhisper.engine.merging import Merger
-from wyoming_piwhisper.engine.whisper_model import Whisper, WhisperConfig
+from wyoming_piwhisper.engine.merging_torch import Merger
+from wyoming_piwhisper.engine.whisper_config import WhisperConfig
+from wyoming_piwhisper.engine.whisper_model import Whisper
 
 _Module = TypeVar("_Module", bound=nn.Module)
 
@@ -109,18 +110,6 @@ class TorchDecoderSession:
         self._position += len(tokens)
         found: Logits = logits[0].float().cpu().numpy().astype(np.float32, copy=False)
         return found
-
-
-def choose_device(name: str) -> torch.device:
-    """The device that the setting `asr.device` means.
-
-    Raises:
-        InferenceError: CUDA was asked for outright and does not work here.
-    """
-    works = torch.cuda.is_available()
-    if name == "cuda" and not works:
-        raise InferenceError("asr.device: cuda was asked for, but torch finds no CUDA device; use auto or cpu")
-    return torch.device("cuda" if works and name != "cpu" else "cpu")
 
 
 def _sharing_twin(module: _Module, changed: Mapping[str, torch.Tensor], path: str = "") -> _Module:

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 
 from wyoming_piwhisper.engine.features import HOP_SAMPLES, WINDOW_SAMPLES
-from wyoming_piwhisper.engine.whisper_model import WhisperConfig
+from wyoming_piwhisper.engine.whisper_config import WhisperConfig
 from wyoming_piwhisper.training.tokenizer import END, NO_SPEECH, NO_TIMESTAMPS, SPECIAL_TOKENS, START, number_of
 
 PHONEME_HEAD: Final = "phoneme_head.safetensors"

@@ -12,7 +12,8 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wyoming_piwhisper.engine.whisper_model import Whisper, WhisperConfig
+from wyoming_piwhisper.engine.whisper_config import WhisperConfig
+from wyoming_piwhisper.engine.whisper_model import Whisper
 from wyoming_piwhisper.training.batches import Example
 from wyoming_piwhisper.training.tokenizer import END, START, number_of, targets
 

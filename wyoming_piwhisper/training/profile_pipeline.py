@@ -14,7 +14,7 @@ from wyoming_piwhisper.domain.errors import SettingsError
 from wyoming_piwhisper.domain.profiles import ONE_FOR_ALL, profile_name
 from wyoming_piwhisper.domain.traits import TRAITS, Trait
 from wyoming_piwhisper.engine.checkpoint import read_checkpoint
-from wyoming_piwhisper.engine.merging import merge
+from wyoming_piwhisper.engine.merging_torch import merge
 from wyoming_piwhisper.engine.profile_card import ProfileCard, fingerprint, write_card
 from wyoming_piwhisper.engine.profile_library import BaseModel, ProfileLibrary, check_profile
 from wyoming_piwhisper.engine.whisper_torch import load_whisper

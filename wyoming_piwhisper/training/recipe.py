@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from wyoming_piwhisper.engine.whisper_model import WhisperConfig
+from wyoming_piwhisper.engine.whisper_config import WhisperConfig
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ from safetensors.torch import save_file
 from wyoming_piwhisper.domain.errors import SettingsError
 from wyoming_piwhisper.domain.traits import Trait
 from wyoming_piwhisper.engine.trait_models import DESCRIPTION, WEIGHTS, Calibration
-from wyoming_piwhisper.engine.trait_net import TraitNet
 from wyoming_piwhisper.training.augment import Power
 from wyoming_piwhisper.training.manifest import read_clips
 from wyoming_piwhisper.training.prepare import made_noises
 from wyoming_piwhisper.training.trait_clips import TraitClip, TraitClips, prepare
 from wyoming_piwhisper.training.trait_labels import labels_of
+from wyoming_piwhisper.training.trait_net import TraitNet
 from wyoming_piwhisper.training.trait_report import (
     EVERYBODY,
     NO_CHILDREN,

@@ -18,10 +18,10 @@ from wyoming_piwhisper.domain.classification import (
 from wyoming_piwhisper.domain.traits import AGE_STRATA, Trait
 from wyoming_piwhisper.engine.features import FRAMES_PER_SECOND
 from wyoming_piwhisper.engine.trait_models import Calibration
-from wyoming_piwhisper.engine.trait_net import TraitNet
 from wyoming_piwhisper.training.augment import compress
 from wyoming_piwhisper.training.trait_clips import TraitClip, TraitClips
 from wyoming_piwhisper.training.trait_labels import labels_of
+from wyoming_piwhisper.training.trait_net import TraitNet
 
 SECONDS: Final = (1.0, 2.0, 3.0)
 TEMPERATURES: Final = np.geomspace(0.3, 12, 120)

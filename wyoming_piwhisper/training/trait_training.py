@@ -19,10 +19,10 @@ from tqdm import tqdm
 
 from wyoming_piwhisper.domain.traits import Trait
 from wyoming_piwhisper.engine.features import FRAMES_PER_SECOND
-from wyoming_piwhisper.engine.trait_net import TraitNet
 from wyoming_piwhisper.training.augment import Augmenter, Power
 from wyoming_piwhisper.training.trait_clips import TraitClip, TraitClips
 from wyoming_piwhisper.training.trait_labels import labels_of
+from wyoming_piwhisper.training.trait_net import TraitNet
 
 _LOGGER = logging.getLogger(__name__)
 CROP_SECONDS: Final = (0.8, 3.0)

@@ -1,7 +1,4 @@
-"""The network that tells a speaker's trait from log-Mel: twelve convolutions, then statistics over time.
-
-Source of the pooling: Snyder et al., "X-vectors: robust DNN embeddings for speaker recognition", 2018.
-"""
+"""The network of `engine.trait_graph` in torch, to be trained."""
 
 from itertools import pairwise
 from typing import Final
@@ -9,12 +6,8 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-CONVOLUTIONS: Final = 12
-WIDTHS: Final = (1, 16, 24, 24, 32, 32, 48, 48, 64, 64, 96, 96, 96)
-"""Channels before, between and after the convolutions."""
-STRIDES: Final = ((2, 2), (1, 1), (2, 1), (1, 1), (2, 2), (1, 1), (2, 1), (1, 1), (2, 2), (1, 1), (1, 1), (1, 1))
-"""Over Mel bins and frames: 80 bins become 3, and 8 frames one."""
-POOLED_BINS: Final = 3
+from wyoming_piwhisper.engine.trait_graph import NORM_EPS, POOLED_BINS, SPREAD_FLOOR, STRIDES, WIDTHS
+
 DROPOUT: Final = 0.2
 
 
@@ -28,7 +21,7 @@ class TraitNet(nn.Module):
             nn.Conv2d(before, after, 3, stride, 1, bias=False)
             for (before, after), stride in zip(pairwise(WIDTHS), STRIDES, strict=True)
         )
-        self.norms = nn.ModuleList(nn.BatchNorm2d(width) for width in WIDTHS[1:])
+        self.norms = nn.ModuleList(nn.BatchNorm2d(width, NORM_EPS) for width in WIDTHS[1:])
         self.dropout = nn.Dropout(DROPOUT)
         self.head = nn.Linear(2 * WIDTHS[-1] * POOLED_BINS, labels)
 
@@ -40,6 +33,6 @@ class TraitNet(nn.Module):
             after = torch.relu(norm(convolution(states)))
             states = after + states if after.shape == states.shape else after
         series = states.flatten(1, 2)
-        spread = (series.var(dim=2, unbiased=False) + 1e-5).sqrt()
+        spread = (series.var(dim=2, unbiased=False) + SPREAD_FLOOR).sqrt()
         logits: Tensor = self.head(self.dropout(torch.cat([series.mean(dim=2), spread], 1)))
         return logits

@@ -1,0 +1,102 @@
+"""The CPU runtime in eight bits, measured against the torch reference."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from adapters import Place, make_place
+from checkpoints import write_checkpoint
+
+from wyoming_piwhisper.domain.errors import InferenceError, ModelFormatError
+from wyoming_piwhisper.domain.settings import AsrSettings
+from wyoming_piwhisper.engine.backends import Backend, choose_backend, load_model
+from wyoming_piwhisper.engine.checkpoint import read_checkpoint
+from wyoming_piwhisper.engine.decoding import SpeechModel
+from wyoming_piwhisper.engine.features import Spectrogram
+from wyoming_piwhisper.engine.lora_file import read_lora_file
+from wyoming_piwhisper.engine.whisper_onnx import OnnxWhisper
+
+REFERENCE = Backend("torch", "cpu")
+TOKENS = [1, 2, 3, 4, 5, 6]
+
+
+def heard(frames: int) -> Spectrogram:
+    return np.random.default_rng(frames).normal(0, 0.5, (80, frames)).astype(np.float32)
+
+
+def logits(model: SpeechModel, frames: int, *calls: list[int]) -> np.ndarray:
+    session = model.encode(heard(frames))
+    return np.concatenate([session.advance(tokens) for tokens in calls])
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return make_place(tmp_path)
+
+
+@pytest.mark.parametrize("frames", [64, 121, 364])
+def test_logits_are_those_of_the_reference_but_for_rounding(place: Place, frames: int) -> None:
+    checkpoint = read_checkpoint(place.model)
+
+    ours = logits(load_model(checkpoint, Backend("onnx", "cpu"), 1), frames, TOKENS[:2], *([t] for t in TOKENS[2:]))
+    theirs = logits(load_model(checkpoint, REFERENCE, 1), frames, TOKENS[:2], *([t] for t in TOKENS[2:]))
+
+    assert ours.shape == theirs.shape
+    assert np.abs(ours - theirs).max() < 0.1 * theirs.std()
+
+
+def test_many_tokens_at_once_are_the_same_as_one_by_one(place: Place) -> None:
+    model = OnnxWhisper.load(read_checkpoint(place.model), 1)
+
+    together = logits(model, 100, TOKENS[:2], TOKENS[2:])
+    apart = logits(model, 100, TOKENS[:2], *([token] for token in TOKENS[2:]))
+
+    np.testing.assert_allclose(together, apart, atol=1e-3)
+
+
+def test_a_merged_model_is_the_merged_model_of_the_reference(place: Place) -> None:
+    folders = [place.add("accent", "indian", 1), place.add("gender", "male", 2)]
+    adapters = [(read_lora_file(folder, place.base.shapes), 0.7) for folder in folders]
+    checkpoint = read_checkpoint(place.model)
+    base = OnnxWhisper.load(checkpoint, 1)
+    before = logits(base, 100, TOKENS)
+
+    ours = logits(base.merged(adapters), 100, TOKENS)
+    theirs = logits(load_model(checkpoint, REFERENCE, 1).merged(adapters), 100, TOKENS)
+
+    assert np.abs(ours - theirs).max() < 0.1 * theirs.std()
+    assert np.abs(ours - before).max() > 0.1 * theirs.std()
+    np.testing.assert_array_equal(logits(base, 100, TOKENS), before)
+
+
+def test_damaged_weights_are_refused(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:5000])
+
+    with pytest.raises(ModelFormatError, match=r"model\.safetensors"):
+        OnnxWhisper.load(read_checkpoint(tmp_path), 1)
+
+
+def test_weights_of_other_sizes_are_refused(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path)
+    config = tmp_path / "config.json"
+    config.write_text(config.read_text().replace('"decoder_layers": 2', '"decoder_layers": 3'))
+
+    with pytest.raises(ModelFormatError, match=r"does not fit config\.json"):
+        OnnxWhisper.load(read_checkpoint(tmp_path), 1)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+def test_cuda_asked_for_where_there_is_none_is_an_error_that_says_so() -> None:
+    with pytest.raises(InferenceError, match=r"asr\.device: cuda"):
+        choose_backend(AsrSettings(device="cuda"))
+
+
+def test_a_cpu_is_served_by_onnx_and_the_reference_on_demand(tmp_path: Path) -> None:
+    assert str(choose_backend(AsrSettings(), places=())) == "cpu (onnx)"
+    assert choose_backend(AsrSettings(device="cpu")) == Backend("onnx", "cpu")
+    assert choose_backend(AsrSettings(engine="torch", device="cpu")) == REFERENCE
+    where_a_card_is = choose_backend(AsrSettings(), places=[tmp_path])
+    assert where_a_card_is == (Backend("torch", "cuda") if torch.cuda.is_available() else Backend("onnx", "cpu"))

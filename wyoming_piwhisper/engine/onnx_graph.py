@@ -1,0 +1,130 @@
+"""ONNX graphs put together node by node, and sessions that run them."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph, RuntimeException
+from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NotImplemented_
+
+from wyoming_piwhisper.engine.quantization import BLOCK, by_block, by_column
+
+OPSET: Final = 20
+IR_VERSION: Final = 10
+MICROSOFT: Final = "com.microsoft"
+"""Domain of ONNX Runtime's own operators."""
+INTEGER_ACCURACY: Final = 4
+"""Of `MatMulNBits`: the other factor is rounded to eight bits too."""
+LAYER_NORM_EPS: Final = 1e-5
+FAILURES: Final = (Fail, InvalidArgument, InvalidGraph, NotImplemented_, RuntimeException)
+"""What ONNX Runtime raises; they have no base of their own."""
+
+Floats = npt.NDArray[np.float32]
+Shape = Sequence[int | str]
+
+
+class Graph:
+    """A graph that grows; methods take and return names of tensors."""
+
+    def __init__(self) -> None:
+        """Begin without nodes."""
+        self._nodes: list[NodeProto] = []
+        self._constants: list[TensorProto] = []
+        self._inputs: list[ValueInfoProto] = []
+        self._outputs: list[ValueInfoProto] = []
+
+    def input(self, name: str, shape: Shape) -> str:
+        """An input of float32; words in `shape` stand for lengths that vary."""
+        self._inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
+        return name
+
+    def output(self, name: str) -> None:
+        """Make a tensor an output."""
+        self._outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
+
+    def constant(self, value: npt.NDArray[Any]) -> str:
+        """A constant tensor."""
+        name = f"constant_{len(self._constants)}"
+        self._constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        return name
+
+    def node(self, operator: str, inputs: Sequence[str], domain: str = "", **attributes: object) -> str:
+        """A node with one output; an empty name leaves out an optional input."""
+        return self.nodes(operator, inputs, [f"{operator}_{len(self._nodes)}"], domain, **attributes)[0]
+
+    def nodes(
+        self, operator: str, inputs: Sequence[str], outputs: Sequence[str], domain: str = "", **attributes: object
+    ) -> Sequence[str]:
+        """A node with several outputs, named."""
+        node = helper.make_node(operator, inputs, outputs, domain=domain, **attributes)  # type: ignore[arg-type]
+        self._nodes.append(node)
+        return outputs
+
+    def add(self, left: str, right: str) -> str:
+        """The sum."""
+        return self.node("Add", [left, right])
+
+    def gelu(self, states: str) -> str:
+        """GELU, exact."""
+        return self.node("Gelu", [states], MICROSOFT)
+
+    def layer_norm(self, states: str, weight: Floats, bias: Floats) -> str:
+        """Normalise over the last axis."""
+        inputs = [states, self.constant(weight), self.constant(bias)]
+        return self.node("LayerNormalization", inputs, axis=-1, epsilon=LAYER_NORM_EPS)
+
+    def split(self, states: str, parts: Sequence[str]) -> Sequence[str]:
+        """Equal parts of the last axis."""
+        return self.nodes("Split", [states], parts, axis=2, num_outputs=len(parts))
+
+    def attend(self, query: str, keys: str, values: str, heads: int) -> str:
+        """Multi-head attention of everything to everything; keys and values may be split into heads already."""
+        return self.node("MultiHeadAttention", [query, keys, values], MICROSOFT, num_heads=heads)
+
+    def many_times(self, states: str, weight: Floats, bias: Floats) -> str:
+        """`states @ weight.T + bias` in eight bits with one scale a column; the faster form for many rows."""
+        quantised = by_column(weight)
+        factor = [
+            self.constant(quantised.values),
+            self.constant(quantised.scales),
+            self.constant(quantised.zero_points),
+        ]
+        return self.node("DynamicQuantizeMatMul", [states, *factor, self.constant(bias)], MICROSOFT)
+
+    def few_times(self, states: str, weight: Floats, bias: Floats | None = None) -> str:
+        """`states @ weight.T + bias` in eight bits with one scale a block; the faster form for few rows."""
+        quantised = by_block(weight)
+        outputs, inputs = weight.shape
+        product = self.node(
+            "MatMulNBits",
+            [states, self.constant(quantised.values), self.constant(quantised.scales.reshape(-1))],
+            MICROSOFT,
+            K=inputs,
+            N=outputs,
+            bits=8,
+            block_size=BLOCK,
+            accuracy_level=INTEGER_ACCURACY,
+        )
+        return product if bias is None else self.add(product, self.constant(bias))
+
+    def model(self) -> bytes:
+        """The graph as a serialised model."""
+        graph = helper.make_graph(self._nodes, "whisper", self._inputs, self._outputs, self._constants)
+        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)]
+        model: ModelProto = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION)
+        serialised: bytes = model.SerializeToString()
+        return serialised
+
+
+def open_session(model: bytes, threads: int) -> onnxruntime.InferenceSession:
+    """A session on the CPU that neither spins while it waits nor keeps the memory of its largest request."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.enable_cpu_mem_arena = False
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
