@@ -45,6 +45,9 @@ class FakeUtterance:
             raise RuntimeError("no memory for these samples")
         self._samples.append(samples)
 
+    def think(self) -> bool:
+        return False
+
     def finish(self) -> Transcription:
         heard = np.concatenate([np.zeros(0, np.float32), *self._samples])
         with (self._folder / "finished").open("a") as log:

@@ -37,6 +37,9 @@ class ScriptedUtterance:
     def feed(self, samples: Samples) -> None:
         self._samples += len(samples)
 
+    def think(self) -> bool:
+        return False
+
     def finish(self) -> Transcription:
         if self._text is None:
             raise InferenceError("the model failed")

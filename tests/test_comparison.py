@@ -34,6 +34,9 @@ class Listener:
     def feed(self, samples: Samples) -> None:
         pass
 
+    def think(self) -> bool:
+        return False
+
     def finish(self) -> Transcription:
         right = "accent-indian" in self._options.profile
         text = "turn on the light" if right else "turn off the light"

@@ -7,10 +7,11 @@ import pytest
 from checkpoints import write_tokenizer
 
 from wyoming_piwhisper.engine.checkpoint import DecodingRules
-from wyoming_piwhisper.engine.decoding import GreedyDecoder, Logits
+from wyoming_piwhisper.engine.decoding import GreedyDecoder, Logits, run
 from wyoming_piwhisper.training.tokenizer import END, NO_SPEECH, NO_TIMESTAMPS, START, load_tokenizer, number_of
 
 SURE = 12.0
+PROMPT = 2
 
 
 class Script:
@@ -22,15 +23,22 @@ class Script:
         self._no_speech = no_speech
         self._no_speech_logit = no_speech_logit
         self.heard: list[int] = []
+        self.passes = 0
 
     def advance(self, tokens: list[int]) -> Logits:
+        self.passes += 1
         logits = np.zeros((len(tokens), self._vocabulary), np.float32)
         if not self.heard:
             logits[0, self._no_speech] = self._no_speech_logit
-        said = max(0, len(self.heard) + len(tokens) - 2)
-        logits[-1, self._tokens[min(said, len(self._tokens) - 1)]] = SURE
-        self.heard += tokens
+        for row, token in zip(logits, tokens, strict=True):
+            self.heard.append(token)
+            said = len(self.heard) - PROMPT
+            if said >= 0:
+                row[self._tokens[min(said, len(self._tokens) - 1)]] = SURE
         return logits
+
+    def rewind(self, tokens: int) -> None:
+        self.heard = self.heard[: len(self.heard) - tokens]
 
 
 @pytest.fixture
@@ -131,3 +139,26 @@ def test_the_prompt_of_a_multilingual_model_names_language_and_task(decoder: Sub
     assert rules.prompt("de") == [rules.start, 4, 5, rules.no_timestamps]
     assert rules.prompt("xx") == [rules.start, 3, 5, rules.no_timestamps]
     assert decoder.rules().prompt("de") == [rules.start, rules.no_timestamps]
+
+
+@pytest.mark.parametrize(
+    ("draft", "passes"),
+    [
+        ("what time is it", 1),
+        ("what time", 3),
+        ("what time is it now please", 1),
+        ("what is the time", 4),
+        ("", 5),
+    ],
+)
+def test_a_draft_saves_passes_and_changes_no_word(decoder: Subject, draft: str, passes: int) -> None:
+    ids = decoder.ids("what time is it")
+    session = decoder.script([*ids, decoder.end])
+    steps = GreedyDecoder(decoder.tokenizer, decoder.rules()).steps(session, "en", 2.0, 448, decoder.ids(draft))
+
+    window = run(steps)
+
+    assert window.tokens == tuple(ids)
+    assert window.average_log_probability == pytest.approx(0, abs=0.01)
+    assert len(ids) > 4 or session.passes == passes
+    assert session.heard[PROMPT : PROMPT + len(ids)] == ids

@@ -15,9 +15,11 @@ from wyoming_piwhisper.domain.transcription import STAGES, RecognitionOptions, T
 from wyoming_piwhisper.engine.checkpoint import read_checkpoint
 from wyoming_piwhisper.engine.decoding import Logits
 from wyoming_piwhisper.engine.features import Spectrogram
+from wyoming_piwhisper.engine.interface import Utterance
 from wyoming_piwhisper.engine.loading import load_engine
 from wyoming_piwhisper.engine.recognizer import Recognizer
 
+PROMPT = 2
 SHORT = {"encoder_context": {"pad_seconds": 0.64, "longest_seconds": 4.0}}
 
 
@@ -37,12 +39,18 @@ class Listener:
 
 class Answer:
     def __init__(self, tokens: list[int]) -> None:
-        self._tokens = list(tokens)
+        self._tokens = tokens
+        self._heard = 0
 
     def advance(self, tokens: list[int]) -> Logits:
         logits = np.zeros((len(tokens), 200), np.float32)
-        logits[-1, self._tokens.pop(0)] = 12
+        for row in logits:
+            self._heard += 1
+            row[self._tokens[max(0, self._heard - PROMPT)] if self._heard >= PROMPT else 0] = 12
         return logits
+
+    def rewind(self, tokens: int) -> None:
+        self._heard -= tokens
 
 
 def recognise(
@@ -78,6 +86,62 @@ def test_a_short_command_is_heard_with_a_short_context(tmp_path: Path) -> None:
     assert result.text == "what time is it"
     assert 150 + 64 <= frames <= 300 + 64
     assert set(result.stage_seconds) == set(STAGES) - {"traits", "merge"}
+
+
+def opened(folder: Path) -> tuple[Utterance, Listener]:
+    write_checkpoint(folder, ours=SHORT)
+    checkpoint = read_checkpoint(folder)
+    model = Listener([*checkpoint.tokenizer.encode(" what time is it").ids, checkpoint.rules.end])
+    return Recognizer(model, checkpoint, VadSettings()).open(RecognitionOptions("en")), model
+
+
+def thought(utterance: Utterance) -> int:
+    """Pieces of work that were done ahead of time."""
+    pieces = 0
+    while utterance.think():
+        pieces += 1
+    return pieces
+
+
+def test_what_was_said_before_a_pause_is_heard_in_the_pause(tmp_path: Path) -> None:
+    utterance, model = opened(tmp_path)
+    utterance.feed(voice(1.5))
+    assert thought(utterance) == 0
+    utterance.feed(silence(0.5))
+    assert thought(utterance) > 3
+    assert len(model.frames) == 1
+
+    utterance.feed(silence(0.5))
+    assert thought(utterance) == 0
+    result = utterance.finish()
+
+    assert result.text == "what time is it"
+    assert len(model.frames) == 1
+
+
+def test_what_follows_a_pause_is_heard_with_what_came_before(tmp_path: Path) -> None:
+    utterance, model = opened(tmp_path)
+    plain, _ = opened(tmp_path)
+    for samples in (voice(1.2), silence(0.5), voice(1.2), silence(0.5)):
+        utterance.feed(samples)
+        plain.feed(samples)
+        thought(utterance)
+
+    result, expected = utterance.finish(), plain.finish()
+
+    assert len(model.frames) == 2
+    assert model.frames[1] > model.frames[0]
+    assert (result.text, result.speech_seconds) == (expected.text, expected.speech_seconds)
+
+
+def test_work_that_was_left_off_is_finished_when_an_answer_is_owed(tmp_path: Path) -> None:
+    utterance, model = opened(tmp_path)
+    utterance.feed(np.concatenate([voice(1.5), silence(0.5)]))
+    assert utterance.think()
+    assert utterance.think()
+
+    assert utterance.finish().text == "what time is it"
+    assert len(model.frames) == 1
 
 
 def test_a_model_of_the_hub_hears_thirty_seconds(tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ class VadSettings:
     start_ms: int = _option(150, "So much speech within the start window opens the gate")
     stop_ms: int = _option(600, "So much without speech closes the gate")
     pad_ms: int = _option(
-        300, "Audio kept before and after what the gate let through, so that no first or last sound is lost"
+        240, "Audio kept before and after what the gate let through, so that no first or last sound is lost"
     )
 
     def __post_init__(self) -> None:

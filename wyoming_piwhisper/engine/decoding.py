@@ -3,8 +3,10 @@
 Source: Radford et al. 2022, section 4.5 and the reference implementation's rules for `<|nospeech|>` and suppression.
 """
 
+from collections import deque
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +20,9 @@ SPARE_TOKENS: Final = 16
 """An answer of more than 12 tokens a second and 16 is a loop: fast speech has 5 to 8 tokens a second."""
 
 Logits = npt.NDArray[np.float32]
+T = TypeVar("T")
+Steps = Generator[None, None, T]
+"""Work that can be left off between two steps; what it brings is its return value."""
 
 
 class DecoderSession(Protocol):
@@ -25,6 +30,9 @@ class DecoderSession(Protocol):
 
     def advance(self, tokens: list[int]) -> Logits:
         """Append `tokens` and return the logits after each: shape (len(tokens), vocabulary), float32."""
+
+    def rewind(self, tokens: int) -> None:
+        """Forget the last `tokens` tokens."""
 
 
 class SpeechModel(Protocol):
@@ -61,19 +69,37 @@ class GreedyDecoder:
 
     def decode(self, session: DecoderSession, language: str, seconds: float, longest: int) -> DecodedWindow:
         """Decode a window of `seconds` seconds into at most `longest` tokens, prompt included."""
+        return run(self.steps(session, language, seconds, longest))
+
+    def steps(
+        self, session: DecoderSession, language: str, seconds: float, longest: int, draft: Sequence[int] = ()
+    ) -> Steps[DecodedWindow]:
+        """Decode, a pass of the decoder a step; tokens of the `draft` that turn out right cost one pass together.
+
+        Source of the draft: Leviathan et al., "Fast Inference from Transformers via Speculative Decoding", 2023.
+        """
         prompt = self._rules.prompt(language)
-        logits = session.advance(prompt)
+        room = min(longest - len(prompt), int(TOKENS_PER_SECOND * seconds) + SPARE_TOKENS)
+        ahead = deque(draft[:room])
+        logits = session.advance([*prompt, *ahead])
+        yield
         no_speech = self._no_speech_probability(logits[0])
+        after = deque(logits[len(prompt) - 1 :])
         tokens: list[int] = []
         log_probabilities: list[float] = []
-        room = min(longest - len(prompt), int(TOKENS_PER_SECOND * seconds) + SPARE_TOKENS)
         while len(tokens) < room:
-            token, log_probability = self._choose(logits[-1], first=not tokens)
+            token, log_probability = self._choose(after.popleft(), first=not tokens)
             log_probabilities.append(log_probability)
             if token == self._rules.end:
                 break
             tokens.append(token)
-            logits = session.advance([token])
+            if ahead and ahead[0] == token:
+                ahead.popleft()
+                continue
+            session.rewind(len(ahead))
+            ahead.clear()
+            after = deque(session.advance([token]))
+            yield
         average = float(np.mean(log_probabilities)) if log_probabilities else 0.0
         if not tokens or self._nobody_spoke(no_speech, average):
             return DecodedWindow("", (), 0.0, no_speech)
@@ -100,6 +126,16 @@ class GreedyDecoder:
             or self._rules.log_probability_threshold >= 0
         )
         return no_speech > self._rules.no_speech_threshold and unsure
+
+
+def run(steps: Steps[T]) -> T:
+    """Take all steps at once."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: T = end.value
+            return result
 
 
 def _log_sum_exp(logits: Logits) -> float:

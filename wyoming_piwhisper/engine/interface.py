@@ -12,6 +12,12 @@ class Utterance(Protocol):
     def feed(self, samples: Samples) -> None:
         """Take the next samples: shape (n,), float32 in [-1, 1], 16 kHz mono, n >= 0."""
 
+    def think(self) -> bool:
+        """Do a small piece of work ahead of time; False when there is none before more samples come.
+
+        To be called when nothing else waits. It changes no answer, only how soon `finish` has it.
+        """
+
     def finish(self) -> Transcription:
         """Return the transcript of all samples fed; called once.
 

@@ -1,5 +1,6 @@
 """An utterance on its way through the models: gate, voice, features, encoder, decoder."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -11,7 +12,7 @@ from wyoming_piwhisper.domain.settings import VadSettings
 from wyoming_piwhisper.domain.transcription import RecognitionOptions, Transcription
 from wyoming_piwhisper.engine.checkpoint import WINDOW_SECONDS, Checkpoint
 from wyoming_piwhisper.engine.clock import StageClock
-from wyoming_piwhisper.engine.decoding import DecodedWindow, GreedyDecoder, SpeechModel
+from wyoming_piwhisper.engine.decoding import DecodedWindow, GreedyDecoder, SpeechModel, Steps, run
 from wyoming_piwhisper.engine.features import log_mel
 from wyoming_piwhisper.engine.vad import SpeechGate, SpeechRegion
 from wyoming_piwhisper.engine.voices import Voice, Voices
@@ -52,8 +53,10 @@ class Recognizer:
         """The same voice on the base model, with as much memory free as can be."""
         return voice if self._voices is None else self._voices.without_profiles(voice)
 
-    def hear(self, model: SpeechModel, samples: Samples, language: str, clock: StageClock) -> DecodedWindow:
-        """Recognise one window: shape (n,), float32, 16 kHz, at most 30 s."""
+    def hear(
+        self, model: SpeechModel, samples: Samples, language: str, clock: StageClock, draft: Sequence[int] = ()
+    ) -> Steps[DecodedWindow]:
+        """Recognise one window: shape (n,), float32, 16 kHz, at most 30 s; `draft` holds the tokens that are likely."""
         seconds = seconds_of(samples.size)
         pad_seconds = self._checkpoint.context.pad_seconds
         pad = int((WINDOW_SECONDS - seconds if pad_seconds is None else pad_seconds) * SAMPLE_RATE)
@@ -61,12 +64,24 @@ class Recognizer:
             spectrogram = log_mel(samples, self._checkpoint.mel_bins, max(0, pad))
         with clock.stage("encode"):
             session = model.encode(spectrogram)
-        with clock.stage("decode"):
-            return self._decoder.decode(session, language, seconds, model.longest_answer)
+        yield
+        steps = self._decoder.steps(session, language, seconds, model.longest_answer, draft)
+        while True:
+            with clock.stage("decode"):
+                try:
+                    next(steps)
+                except StopIteration as end:
+                    window: DecodedWindow = end.value
+                    return window
+            yield
 
 
 class RecognizedUtterance:
-    """An `Utterance` of a `Recognizer`."""
+    """An `Utterance` of a `Recognizer`.
+
+    Whenever the speaker pauses, what was said so far is heard ahead of time. If nothing follows, that is the answer; if
+    more follows, its words are the draft for the next time.
+    """
 
     def __init__(self, recognizer: Recognizer, gate: SpeechGate, options: RecognitionOptions) -> None:
         """Begin with no sample heard."""
@@ -76,54 +91,101 @@ class RecognizedUtterance:
         self._language = options.language or "en"
         self._chunks: list[Samples] = []
         self._clock = StageClock()
-        self._voice: Voice | None = None
+        self._listened: tuple[int, Voice] | None = None
+        self._heard: dict[SpeechRegion, DecodedWindow] = {}
+        self._drafts: dict[int, tuple[int, ...]] = {}
+        self._ahead: Steps[None] | None = None
+        self._ahead_of: list[SpeechRegion] = []
 
     def feed(self, samples: Samples) -> None:
         """Take the next samples; as soon as there is enough speech, choose the model while the person still talks."""
         self._chunks.append(samples)
         with self._clock.stage("vad"):
             self._gate.feed(samples)
-        if self._voice is None:
+        if self._listened is None:
             regions = self._gate.regions()
-            if sum(region.samples for region in regions) >= ENOUGH_SPEECH_SAMPLES:
-                self._voice = self._listen(regions, self._samples())
+            if _samples_in(regions) >= ENOUGH_SPEECH_SAMPLES:
+                self._listen(regions, self._samples())
+
+    def think(self) -> bool:
+        """Hear what was said before a pause, a step at a time."""
+        if not self._gate.pause_is_settled:
+            return False
+        regions = self._gate.regions()
+        if regions != self._ahead_of:
+            self._ahead, self._ahead_of = self._steps(regions, self._samples()), regions
+        if self._ahead is None:
+            return False
+        try:
+            next(self._ahead)
+        except StopIteration:
+            self._ahead = None
+        return True
 
     def finish(self) -> Transcription:
         """Return the transcript of all samples fed."""
         samples = self._samples()
         regions = self._gate.regions()
+        steps = self._ahead if self._ahead is not None and regions == self._ahead_of else self._steps(regions, samples)
+        run(steps)
         found = self._recognizer.find_windows(regions, samples)
-        if found and self._voice is None:
-            self._voice = self._listen(regions, samples)
-        heard = [self._hear(self._voice, samples[window.start : window.end]) for window in found if self._voice]
+        heard = [self._heard[window] for window in found]
         spoken = [window for window in heard if window.text]
         transcription = Transcription(
             text=" ".join(window.text for window in spoken),
             language=self._language,
             audio_seconds=seconds_of(samples.size),
-            speech_seconds=seconds_of(sum(window.samples for window in found)),
+            speech_seconds=seconds_of(_samples_in(found)),
             no_speech_probability=min((window.no_speech_probability for window in heard), default=1.0),
             average_log_probability=_average_log_probability(spoken),
             stage_seconds=self._clock.seconds,
         )
-        if self._voice is None:
+        if self._listened is None:
             return transcription
-        voice = self._voice
+        _, voice = self._listened
         return replace(transcription, profile=voice.profile, profile_was_cached=voice.was_cached, traits=voice.traits)
 
-    def _listen(self, regions: list[SpeechRegion], samples: Samples) -> Voice:
-        speech = np.concatenate([samples[region.start : region.end] for region in regions])
-        return self._recognizer.listen(speech, self._options, self._clock)
+    def _steps(self, regions: list[SpeechRegion], samples: Samples) -> Steps[None]:
+        """Choose the voice and hear each window that was not heard so far."""
+        found = self._recognizer.find_windows(regions, samples)
+        if not found:
+            return
+        voice = self._listen(regions, samples)
+        yield
+        for window in found:
+            if window not in self._heard:
+                draft = self._drafts.get(window.start, ())
+                decoded = yield from self._hear(voice, samples[window.start : window.end], draft)
+                self._heard[window] = decoded
+                self._drafts[window.start] = decoded.tokens
 
-    def _hear(self, voice: Voice, samples: Samples) -> DecodedWindow:
+    def _listen(self, regions: list[SpeechRegion], samples: Samples) -> Voice:
+        """The voice of the first 3 s of speech; what was found in less is looked at again when there is more."""
+        enough = min(ENOUGH_SPEECH_SAMPLES, _samples_in(regions))
+        if self._listened is not None and self._listened[0] >= enough:
+            return self._listened[1]
+        before = self._listened
+        speech = np.concatenate([samples[region.start : region.end] for region in regions])
+        voice = self._recognizer.listen(speech, self._options, self._clock)
+        self._listened = (enough, voice)
+        if before is not None and before[1].profile != voice.profile:
+            self._heard.clear()
+        return voice
+
+    def _hear(self, voice: Voice, samples: Samples, draft: Sequence[int]) -> Steps[DecodedWindow]:
         try:
-            return self._recognizer.hear(voice.model, samples, self._language, self._clock)
+            return (yield from self._recognizer.hear(voice.model, samples, self._language, self._clock, draft))
         except OutOfMemoryError:
-            self._voice = self._recognizer.without_profiles(voice)
-        return self._recognizer.hear(self._voice.model, samples, self._language, self._clock)
+            voice = self._recognizer.without_profiles(voice)
+            self._listened = (ENOUGH_SPEECH_SAMPLES, voice)
+        return (yield from self._recognizer.hear(voice.model, samples, self._language, self._clock))
 
     def _samples(self) -> Samples:
         return np.concatenate(self._chunks) if self._chunks else np.zeros(0, np.float32)
+
+
+def _samples_in(regions: Sequence[SpeechRegion]) -> int:
+    return sum(region.samples for region in regions)
 
 
 def _average_log_probability(windows: list[DecodedWindow]) -> float:

@@ -54,6 +54,12 @@ class SpeechGate:
             self._advance(voiced=self._vad.is_speech(frame.tobytes(), SAMPLE_RATE))
         self._rest = waiting[whole:]
 
+    @property
+    def pause_is_settled(self) -> bool:
+        """Whether it has been silent for so long that more silence would change no region."""
+        silent = (self._frames - self._last_voiced - 1) * FRAME_SAMPLES
+        return silent >= self._pad_samples
+
     def regions(self) -> list[SpeechRegion]:
         """The regions so far, padded, in order, without overlap; the last one may still be open."""
         found = list(self._closed)

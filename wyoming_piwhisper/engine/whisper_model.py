@@ -145,6 +145,10 @@ class LayerCache:
         self._used = end
         return self._keys[:, :, :end], self._values[:, :, :end]
 
+    def forget(self, tokens: int) -> None:
+        """Drop the keys and values of the last `tokens` tokens."""
+        self._used -= tokens
+
 
 class Decoder(nn.Module):
     """Tokens and encoder states to hidden states."""

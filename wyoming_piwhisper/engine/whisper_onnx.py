@@ -137,3 +137,11 @@ class OnnxDecoderSession:
         self._position += len(tokens)
         found: Logits = logits.numpy()[0]
         return found
+
+    def rewind(self, tokens: int) -> None:
+        """Forget the last `tokens` tokens."""
+        if tokens:
+            self._position -= tokens
+            for name in self._outputs[1:]:
+                kept = self._feed[f"past_{name}"].numpy()[:, :, : self._position]
+                self._feed[f"past_{name}"] = OrtValue.ortvalue_from_numpy(np.ascontiguousarray(kept))

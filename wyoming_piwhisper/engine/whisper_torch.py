@@ -111,6 +111,12 @@ class TorchDecoderSession:
         found: Logits = logits[0].float().cpu().numpy().astype(np.float32, copy=False)
         return found
 
+    def rewind(self, tokens: int) -> None:
+        """Forget the last `tokens` tokens."""
+        self._position -= tokens
+        for cache in self._caches:
+            cache.forget(tokens)
+
 
 def _sharing_twin(module: _Module, changed: Mapping[str, torch.Tensor], path: str = "") -> _Module:
     """The same modules around the same tensors, but for the changed ones; in a tenth of the time of a deep copy."""

@@ -57,7 +57,7 @@ class Worker:
             return 1
         self._send(messages.Loaded())
         while True:
-            self._handle(engine, self._inbox.get())
+            self._handle(engine, self._next_message())
 
     def _receive(self) -> None:
         while (message := _read_message(self._incoming)) is not None:
@@ -66,6 +66,23 @@ class Worker:
             self._inbox.put(message)
         # The main thread may be deep in a model that no signal interrupts.
         os._exit(0)
+
+    def _next_message(self) -> messages.Message:
+        """The next message; until it comes, what was said so far is worked on, a small piece each time."""
+        while self._inbox.empty() and any(self._think(number) for number in list(self._open)):
+            pass
+        return self._inbox.get()
+
+    def _think(self, number: int) -> bool:
+        utterance = self._open[number]
+        if isinstance(utterance, InferenceError) or not self._inbox.empty():
+            return False
+        try:
+            return utterance.think()
+        except Exception as error:
+            _LOGGER.exception("The engine failed on an utterance that is still being spoken")
+            self._open[number] = InferenceError(_reason(error))
+            return False
 
     def _handle(self, engine: Engine, message: messages.Message) -> None:
         match message:
