@@ -101,7 +101,7 @@ class ProfileTrainer:
         """Train the profile of a group and put it into its folder; returns the folder.
 
         With `only_if_it_helps` nothing is written, and None returned, where the loss on the group's development
-        utterances did not fall.
+        utterances did not fall, or there are none.
 
         Everybody's profile gets the ranks of one profile for each trait together. A group's profile is trained over
         that of everybody where there is one, and then holds only what sets the group apart.
@@ -127,7 +127,7 @@ class ProfileTrainer:
             over = fingerprint(lora.weights)
         trained = train_profile(group.name, whisper, self._checkpoint, material, recipe)
         if only_if_it_helps and not trained.helps:
-            _LOGGER.info("%s is left out: the base model hears the group's development speech as well", group.name)
+            _LOGGER.info("%s is left out: no development speech of the group shows that it helps", group.name)
             return None
         return self._write(group, trained, self._card(group, trained, chosen, recipe, over))
 

@@ -39,8 +39,8 @@ class TrainedProfile:
 
     @property
     def helps(self) -> bool:
-        """Whether the loss fell, as far as that is known."""
-        return self.loss_before is None or self.loss_after is None or self.loss_after < self.loss_before
+        """Whether the loss fell; False where there is nothing to tell by."""
+        return self.loss_before is not None and self.loss_after is not None and self.loss_after < self.loss_before
 
 
 def train_profile(
@@ -58,8 +58,10 @@ def train_profile(
     adapted = get_peft_model(whisper, config)
     trained = [parameter for parameter in adapted.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, recipe.learning_rate)
+    # The schedule divides by the length of a warm-up less one step.
+    warmup = recipe.warmup_share + 1e-6
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, recipe.learning_rate, total_steps=recipe.steps, pct_start=recipe.warmup_share
+        optimizer, recipe.learning_rate, total_steps=recipe.steps, pct_start=warmup
     )
     source = Utterances(material, checkpoint, recipe, accelerator.process_index)
     watch = _Watch(adapted, list(source.plain(material.watched)) if accelerator.is_main_process else [], name)
