@@ -14,6 +14,8 @@ BLOCK: Final = 128
 MIDDLE: Final = 128
 """The unsigned value that stands for zero."""
 LARGEST: Final = 127
+CACHED_ELEMENTS: Final = 1 << 16
+"""Of float32, a quarter of a megabyte."""
 
 _Floats = npt.NDArray[np.float32]
 _Bytes = npt.NDArray[np.uint8]
@@ -43,24 +45,29 @@ class BlockBytes:
 
 def by_column(weight: _Floats) -> ColumnBytes:
     """Quantise `weight` as checkpoints hold it: shape (outputs, inputs), float32."""
-    scales = _scales(np.abs(weight).max(axis=1))
-    values = _bytes(weight / scales[:, None])
-    return ColumnBytes(np.ascontiguousarray(values.T), scales, np.full(len(weight), MIDDLE, np.uint8))
+    values, scales = _quantised(weight[:, None])
+    transposed = np.ascontiguousarray(values[:, 0].T)
+    return ColumnBytes(transposed, scales[:, 0], np.full(len(weight), MIDDLE, np.uint8))
 
 
 def by_block(weight: _Floats) -> BlockBytes:
     """Quantise `weight` as checkpoints hold it: shape (outputs, inputs), float32."""
     outputs, inputs = weight.shape
-    padded = np.pad(weight, ((0, 0), (0, -inputs % BLOCK))).reshape(outputs, -1, BLOCK)
-    scales = _scales(np.abs(padded).max(axis=2))
-    return BlockBytes(_bytes(padded / scales[:, :, None]), scales)
+    padded = np.pad(weight, ((0, 0), (0, -inputs % BLOCK))) if inputs % BLOCK else weight
+    return BlockBytes(*_quantised(padded.reshape(outputs, -1, BLOCK)))
 
 
-def _scales(largest: _Floats) -> _Floats:
-    scales: _Floats = np.where(largest > 0, largest / LARGEST, 1).astype(np.float32)
-    return scales
-
-
-def _bytes(scaled: _Floats) -> _Bytes:
-    values: _Bytes = (np.rint(scaled) + MIDDLE).astype(np.uint8)
-    return values
+def _quantised(weight: _Floats) -> tuple[_Bytes, _Floats]:
+    """(outputs, groups, inputs of a group) with one scale a group; some rows at a time, which stay in the cache."""
+    values = np.empty(weight.shape, np.uint8)
+    scales = np.empty(weight.shape[:2], np.float32)
+    rows = max(1, CACHED_ELEMENTS // (weight[0].size or 1))
+    scratch = np.empty((rows, *weight.shape[1:]), np.float32)
+    for start in range(0, len(weight), rows):
+        part = weight[start : start + rows]
+        largest = np.maximum(part.max(axis=2), -part.min(axis=2))
+        scales[start : start + rows] = np.where(largest > 0, largest / LARGEST, 1)
+        scaled = np.divide(part, scales[start : start + rows, :, None], out=scratch[: len(part)])
+        np.rint(scaled, out=scaled)
+        np.add(scaled, MIDDLE, out=values[start : start + rows], casting="unsafe")
+    return values, scales
