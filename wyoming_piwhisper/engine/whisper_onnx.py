@@ -25,6 +25,8 @@ from wyoming_piwhisper.engine.whisper_graphs import (
     head_graph,
 )
 
+COPIES: Final = 2
+"""Of the weights in a session's memory: as constants, and packed for the kernels."""
 ENCODER_POSITIONS: Final = "model.encoder.embed_positions.weight"
 DECODER_POSITIONS: Final = "model.decoder.embed_positions.weight"
 
@@ -41,7 +43,7 @@ class OnnxWhisper:
         head: InferenceSession,
     ) -> None:
         """Open sessions for the encoder's and the decoder's graph; see `load`."""
-        self.own_bytes = sum(map(len, graphs))
+        self.own_bytes = COPIES * sum(map(len, graphs))
         self._config = config
         self._weights = weights
         self._threads = threads
