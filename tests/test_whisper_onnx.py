@@ -43,7 +43,7 @@ def test_logits_are_those_of_the_reference_but_for_rounding(place: Place, frames
     theirs = logits(load_model(checkpoint, REFERENCE, 1), frames, TOKENS[:2], *([t] for t in TOKENS[2:]))
 
     assert ours.shape == theirs.shape
-    assert np.abs(ours - theirs).max() < 0.1 * theirs.std()
+    assert np.abs(ours - theirs).max() < 0.15 * theirs.std()
 
 
 def test_many_tokens_at_once_are_the_same_as_one_by_one(place: Place) -> None:
@@ -65,8 +65,8 @@ def test_a_merged_model_is_the_merged_model_of_the_reference(place: Place) -> No
     ours = logits(base.merged(adapters), 100, TOKENS)
     theirs = logits(load_model(checkpoint, REFERENCE, 1).merged(adapters), 100, TOKENS)
 
-    assert np.abs(ours - theirs).max() < 0.1 * theirs.std()
-    assert np.abs(ours - before).max() > 0.1 * theirs.std()
+    assert np.abs(ours - theirs).max() < 0.15 * theirs.std()
+    assert np.abs(ours - before).max() > 0.15 * theirs.std()
     np.testing.assert_array_equal(logits(base, 100, TOKENS), before)
 
 

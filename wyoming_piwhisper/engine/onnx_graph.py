@@ -85,7 +85,7 @@ class Graph:
         return self.node("MultiHeadAttention", [query, keys, values], MICROSOFT, num_heads=heads)
 
     def many_times(self, states: str, weight: Floats, bias: Floats) -> str:
-        """`states @ weight.T + bias` in eight bits with one scale a column; the faster form for many rows."""
+        """`states @ weight.T + bias` in seven bits with one scale a column; the faster form for many rows."""
         quantised = by_column(weight)
         factor = [
             self.constant(quantised.values),

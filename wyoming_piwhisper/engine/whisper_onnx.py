@@ -65,7 +65,9 @@ class OnnxWhisper:
         weights = WeightFile(checkpoint.weights)
         try:
             graphs = encoder_graph(config, weights), decoder_graph(config, weights)
-            return cls(config, weights, threads, graphs, open_session(head_graph(config, weights), threads))
+            head = open_session(head_graph(config, weights), threads)
+            # Opened anew, for what was read of the file stays in memory as long as it is open.
+            return cls(config, WeightFile(checkpoint.weights), threads, graphs, head)
         except (KeyError, ValueError, *FAILURES) as error:
             raise ModelFormatError(f"{checkpoint.weights}: does not fit config.json: {error}") from error
 
