@@ -141,3 +141,10 @@ def test_settings_of_the_speaker_name_the_wrong_key() -> None:
         ProfileSettings(prewarm="accent-indian, nobody")
     with pytest.raises(SettingsError, match=r"^profiles\.cache_mb: -1"):
         ProfileSettings(cache_mb=-1)
+
+
+def test_a_trait_that_cannot_be_inferred_is_told() -> None:
+    assert SpeakerSettings(infer="accent,age").inferred == ("age", "accent")
+    assert SpeakerSettings(infer="").inferred == ()
+    with pytest.raises(SettingsError, match=r"^speaker\.infer: 'mood' is none of age, gender, accent"):
+        SpeakerSettings(infer="age, mood")

@@ -69,6 +69,22 @@ def test_a_voice_is_heard_by_the_model_of_its_traits(place: Place) -> None:
     assert {"traits", "merge"} < set(first.stage_seconds)
 
 
+def test_only_the_traits_that_are_to_be_inferred_are(place: Place) -> None:
+    place.add("accent", "indian", 1)
+    place.add("gender", "female", 2)
+    models, ear = place.models(), Ear()
+
+    def heard(*inferred: Trait) -> Transcription:
+        voices = Voices(models, ear, inferred)
+        return recognise(Recognizer(models.base, read_checkpoint(place.model), VadSettings(), voices), voice(1.5))
+
+    assert heard("age", "gender").profile == "gender-female"
+    assert heard("age", "gender").traits.keys() == {"age", "gender"}
+    assert len(ear.heard) == 2
+    assert heard().profile == "base"
+    assert len(ear.heard) == 2
+
+
 def test_what_is_known_beats_what_is_heard(place: Place) -> None:
     place.add("accent", "indian", 1)
     place.add("accent", "chinese", 2)

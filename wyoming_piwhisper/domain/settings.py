@@ -129,11 +129,14 @@ class SpeakerSettings:
     age: str = _option("unknown", "unknown (inferred from the voice), years, or a stratum such as child", "--age")
     gender: str = _option("unknown", "unknown (inferred from the voice), female or male", "--gender")
     accent: str = _option("unknown", "unknown (inferred from the voice), or a name such as indian", "--accent")
+    infer: str = _option(
+        "age, gender, accent", "Traits inferred from the voice where they are not told; empty infers none"
+    )
 
     def __post_init__(self) -> None:
         """Refuse what names no profile and no trait."""
         try:
-            _ = self.choice, self.known
+            _ = self.choice, self.known, self.inferred
         except SettingsError as error:
             raise SettingsError(f"speaker.{error}") from error
 
@@ -141,6 +144,14 @@ class SpeakerSettings:
     def choice(self) -> Choice:
         """What `profile` asks for."""
         return Choice.parse(self.profile)
+
+    @property
+    def inferred(self) -> tuple[Trait, ...]:
+        """The traits that `infer` lists."""
+        names = [name.strip() for name in self.infer.split(",") if name.strip()]
+        if unknown := [name for name in names if name not in TRAITS]:
+            raise SettingsError(f"infer: {unknown[0]!r} is none of {', '.join(TRAITS)}")
+        return tuple(trait for trait in TRAITS if trait in names)
 
     @property
     def known(self) -> KnownTraits:

@@ -56,7 +56,7 @@ def load_voices(model: MergeableModel, checkpoint: Checkpoint, plan: EnginePlan)
         _LOGGER.warning("A profile of speaker.profile is not there for this model: see wyoming-piwhisper profiles list")
     models.warm([usual, *settings.prewarm_keys])
     models.prepare()
-    return Voices(models, _classifier())
+    return Voices(models, _classifier(), plan.speaker.inferred)
 
 
 def _classifier() -> TraitModels | None:

@@ -1,5 +1,6 @@
 """From a voice to the model that hears it: traits, profiles, merged model."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -32,10 +33,13 @@ class Voice:
 class Voices:
     """Chooses the model for each speaker; used from one thread."""
 
-    def __init__(self, models: MergedModels, classifier: TraitClassifier | None) -> None:
-        """Choose among `models`; without a classifier only by what is told of a speaker."""
+    def __init__(
+        self, models: MergedModels, classifier: TraitClassifier | None, inferred: Collection[Trait] = TRAITS
+    ) -> None:
+        """Choose among `models`; without a classifier, and by other traits than these, only by what is told."""
         self.models = models
         self._classifier = classifier
+        self._inferred = inferred
 
     def prepare(self) -> None:
         """Get ready for a voice that was not heard before; to be called when nobody waits."""
@@ -57,6 +61,8 @@ class Voices:
         return replace(voice, model=self.models.base, profile=BASE)
 
     def _traits(self, speech: Samples, choice: Choice, options: RecognitionOptions) -> dict[Trait, TraitEstimate]:
-        asked_to_guess = choice.mode == "auto" and len(options.known.estimates()) < len(TRAITS)
-        inferred = self._classifier.infer(speech) if self._classifier is not None and asked_to_guess else {}
+        told = options.known.estimates()
+        asked_to_guess = choice.mode == "auto" and any(trait not in told for trait in self._inferred)
+        guessed = self._classifier.infer(speech) if self._classifier is not None and asked_to_guess else {}
+        inferred = {trait: estimate for trait, estimate in guessed.items() if trait in self._inferred}
         return speaker_traits(options.known, inferred)
