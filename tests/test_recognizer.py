@@ -115,6 +115,7 @@ def test_what_was_said_before_a_pause_is_heard_in_the_pause(tmp_path: Path) -> N
     assert thought(utterance) == 0
     result = utterance.finish()
 
+    assert result.was_ready
     assert result.text == "what time is it"
     assert len(model.frames) == 1
 
@@ -132,6 +133,7 @@ def test_what_follows_a_pause_is_heard_with_what_came_before(tmp_path: Path) -> 
     assert len(model.frames) == 2
     assert model.frames[1] > model.frames[0]
     assert (result.text, result.speech_seconds) == (expected.text, expected.speech_seconds)
+    assert (result.was_ready, expected.was_ready) == (True, False)
 
 
 def test_work_that_was_left_off_is_finished_when_an_answer_is_owed(tmp_path: Path) -> None:

@@ -42,6 +42,8 @@ class Transcription:
     """Key of the profiles in the model that answered."""
     profile_was_cached: bool = True
     """Whether that model was at hand; the base model always is."""
+    was_ready: bool = False
+    """Whether all speech had been heard ahead of the end."""
     traits: dict[Trait, TraitEstimate] = field(default_factory=dict)
     """What the choice of profiles was based on; a trait that is missing was not looked for."""
 

@@ -250,11 +250,12 @@ def _first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
 def _log(transcription: Transcription, latency_seconds: float) -> None:
     stages = ", ".join(f"{stage} {seconds:.3f} s" for stage, seconds in transcription.stage_seconds.items())
     _LOGGER.info(
-        "Utterance: %.2f s of audio, %.2f s of speech, answered %.3f s after its end (%s%s)",
+        "Utterance: %.2f s of audio, %.2f s of speech, answered %.3f s after its end (%s%s%s)",
         transcription.audio_seconds,
         transcription.speech_seconds,
         latency_seconds,
         stages or "no model needed",
         "" if transcription.profile_was_cached else ", model merged anew",
+        ", heard ahead of the end" if transcription.was_ready else "",
     )
     _LOGGER.debug("Transcript: %r, profile %s, %s", transcription.text, transcription.profile, transcription.traits)

@@ -126,8 +126,9 @@ class RecognizedUtterance:
         """Return the transcript of all samples fed."""
         samples = self._samples()
         regions = self._gate.regions()
-        steps = self._ahead if self._ahead is not None and regions == self._ahead_of else self._steps(regions, samples)
-        run(steps)
+        is_same = regions == self._ahead_of
+        was_ready = is_same and self._ahead is None and bool(regions)
+        run(self._ahead if is_same and self._ahead is not None else self._steps(regions, samples))
         found = self._recognizer.find_windows(regions, samples)
         heard = [self._heard[window] for window in found]
         spoken = [window for window in heard if window.text]
@@ -139,6 +140,7 @@ class RecognizedUtterance:
             no_speech_probability=min((window.no_speech_probability for window in heard), default=1.0),
             average_log_probability=_average_log_probability(spoken),
             stage_seconds=self._clock.seconds,
+            was_ready=was_ready,
         )
         if self._listened is None:
             return transcription
