@@ -130,7 +130,7 @@ class SpeakerSettings:
     gender: str = _option("unknown", "unknown (inferred from the voice), female or male", "--gender")
     accent: str = _option("unknown", "unknown (inferred from the voice), or a name such as indian", "--accent")
     infer: str = _option(
-        "age, gender", "Traits inferred from the voice where they are not told: age, gender, accent; empty infers none"
+        "gender", "Traits inferred from the voice where they are not told: age, gender, accent; empty infers none"
     )
 
     def __post_init__(self) -> None:
