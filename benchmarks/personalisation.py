@@ -21,26 +21,27 @@ import numpy as np
 import torch
 from peft import LoraConfig, get_peft_model
 from peft.peft_model import PeftModel
+from random_checkpoint import write_random_checkpoint
 from safetensors.torch import save_file
 
 from wyoming_piwhisper.domain.profiles import ProfileKey
 from wyoming_piwhisper.domain.traits import TRAITS, Trait
-from wyoming_piwhisper.engine.features import log_mel
+from wyoming_piwhisper.engine.checkpoint import read_checkpoint
+from wyoming_piwhisper.engine.loading import TRAITS_FOLDER
 from wyoming_piwhisper.engine.lora_file import read_lora_file
 from wyoming_piwhisper.engine.merged_models import MergedModels
 from wyoming_piwhisper.engine.merging_torch import merge
 from wyoming_piwhisper.engine.profile_card import ProfileCard, write_card
 from wyoming_piwhisper.engine.profile_library import BaseModel, ProfileLibrary
-from wyoming_piwhisper.engine.trait_models import SPEECH_SECONDS
+from wyoming_piwhisper.engine.trait_models import SPEECH_SECONDS, TraitModels
 from wyoming_piwhisper.engine.whisper_config import WhisperConfig
 from wyoming_piwhisper.engine.whisper_model import Whisper
+from wyoming_piwhisper.engine.whisper_onnx import OnnxWhisper
 from wyoming_piwhisper.engine.whisper_torch import TorchWhisper
-from wyoming_piwhisper.training.trait_net import TraitNet
 
 TINY_EN = WhisperConfig(51864, 384, 4, 4, 6, 6, 1536, 1536, 80, 1500, 448)
 TARGETS = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
 VALUES: dict[Trait, str] = {"age": "child", "gender": "female", "accent": "indian"}
-LABELS = (2, 5, 9)
 
 
 def main() -> None:
@@ -53,14 +54,14 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as folder:
-        rows = measure(Path(folder), args.rounds, args.rank)
+        rows = measure(Path(folder), args.rounds, args.rank, args.threads)
     print(f"CPU {platform.machine()}, {os.cpu_count()} cores, {args.threads} threads, rank {args.rank}, seed 0\n")
     print("| what | median | 90th percentile | goal |\n|---|---|---|---|")
     for row in rows:
         print(f"| {' | '.join(row)} |")
 
 
-def measure(folder: Path, rounds: int, rank: int) -> list[tuple[str, str, str, str]]:
+def measure(folder: Path, rounds: int, rank: int, threads: int) -> list[tuple[str, str, str, str]]:
     """One row for each figure."""
     whisper = Whisper(TINY_EN).eval()
     save_file(whisper.state_dict(), folder / "model.safetensors")
@@ -73,27 +74,31 @@ def measure(folder: Path, rounds: int, rank: int) -> list[tuple[str, str, str, s
     models = MergedModels(model, ProfileLibrary([folder / "profiles"], base), dict.fromkeys(TRAITS, 1.0), 10**9)
     key = ProfileKey.of(f"{trait}-{VALUES[trait]}" for trait in TRAITS)
     models.fetch(key)
-    nets = [TraitNet(labels).eval() for labels in LABELS]
+    onnx = OnnxWhisper.load(read_checkpoint(write_random_checkpoint(folder / "random")), threads)
+    classifiers = TraitModels(TRAITS_FOLDER)
     speech = np.random.default_rng(0).normal(0, 0.1, int(SPEECH_SECONDS * 16_000)).astype(np.float32)
     adapters = [(lora, 1.0) for lora in loras]
     works = [
         Work(lambda: model.merged(adapters), models.prepare),
         Work(lambda: model.merged(adapters)),
         Work(lambda: by_peft(adapted)),
+        Work(lambda: onnx.merged(adapters)),
     ]
-    ours, unprepared, theirs = in_turn(works, rounds)
+    ours, unprepared, theirs, with_sessions = in_turn(works, rounds)
     (first,) = in_turn([Work(lambda: merge(plain.state_dict(), adapters))], rounds)
     (switch,) = in_turn([Work(lambda: models.fetch(key))], rounds)
-    (traits,) = in_turn([Work(lambda: infer(nets, speech))], rounds)
+    (traits,) = in_turn([Work(lambda: classifiers.infer(speech))], rounds)
     return [
-        row("merge of three profiles, memory made ready before, as in the server", ours, "30 ms"),
+        row("merge of three profiles in torch, memory made ready before, as in the server", ours, "30 ms"),
         row("the same into new memory", unprepared, ""),
         row("the same into new memory, and the files read", first, ""),
         row("the same by PEFT: `cat`, then merged into the weights", theirs, ""),
         ("ratio of the medians", f"{median(theirs) / median(ours):.1f}", "", "4"),
+        row("a merged model for ONNX Runtime, quantised, with its sessions", with_sessions, ""),
         row("switch to a cached model", switch, "1 ms"),
         row("three traits from 3 s of speech, features included", traits, "30 ms"),
-        ("memory of one merged model", f"{models.cached_bytes / 1e6:.1f} MB", "", ""),
+        ("memory of one merged model, torch", f"{models.cached_bytes / 1e6:.1f} MB", "", ""),
+        ("memory of one merged model, ONNX Runtime", f"{onnx.merged(adapters).own_bytes / 1e6:.1f} MB", "", ""),
     ]
 
 
@@ -123,14 +128,6 @@ def by_peft(adapted: PeftModel) -> None:
     adapted.base_model.merge_adapter(["merged"])
     adapted.base_model.unmerge_adapter()
     adapted.delete_adapter("merged")
-
-
-@torch.inference_mode()
-def infer(nets: Sequence[TraitNet], speech: np.ndarray) -> None:
-    """What `TraitModels.infer` does, without weights that were trained."""
-    spectrogram = torch.from_numpy(log_mel(speech))[None]
-    for net in nets:
-        net(spectrogram)
 
 
 @dataclass(frozen=True)
