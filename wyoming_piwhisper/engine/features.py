@@ -42,7 +42,55 @@ def mel_power(samples: Samples, mel_bins: int = 80) -> Spectrogram:
         return np.zeros((mel_bins, 0), np.float32)
     half = WINDOW_SAMPLES // 2
     padded = np.pad(samples, half, mode="reflect" if samples.size > half else "constant")
-    windows = np.lib.stride_tricks.sliding_window_view(padded, WINDOW_SAMPLES)[::HOP_SAMPLES][:frames]
+    return _power(padded, frames, mel_bins)
+
+
+class MelStream:
+    """Mel power of audio as it arrives, each frame computed once: what `mel_power` makes of all of it."""
+
+    def __init__(self, mel_bins: int = 80) -> None:
+        """Begin before the first sample."""
+        self._mel_bins = mel_bins
+        self._waiting = np.zeros(0, np.float32)
+        self._has_begun = False
+        self._frames = np.zeros((mel_bins, FRAMES_PER_SECOND), np.float32)
+        self._count = 0
+
+    def feed(self, samples: Samples) -> None:
+        """Take the next samples: shape (n,), float32 in [-1, 1], 16 kHz."""
+        self._waiting = np.concatenate([self._waiting, samples])
+        if not self._has_begun:
+            if self._waiting.size <= WINDOW_SAMPLES // 2:
+                return
+            # As the whole is padded: with its mirror image.
+            self._waiting = np.concatenate([self._waiting[WINDOW_SAMPLES // 2 : 0 : -1], self._waiting])
+            self._has_begun = True
+        count = max(0, (self._waiting.size - WINDOW_SAMPLES) // HOP_SAMPLES + 1)
+        self._append(_power(self._waiting, count, self._mel_bins))
+        self._waiting = self._waiting[count * HOP_SAMPLES :]
+
+    def power(self, start: int, end: int) -> Spectrogram:
+        """Frames `start` to `end`: shape (mel bins, end - start); silence where audio is still to come."""
+        missing = max(0, end - self._count)
+        if not missing:
+            return self._frames[:, start:end]
+        padded = np.pad(self._waiting, (0, WINDOW_SAMPLES + missing * HOP_SAMPLES))
+        tail = _power(padded, missing, self._mel_bins)[:, max(0, start - self._count) :]
+        return np.concatenate([self._frames[:, min(start, self._count) : self._count], tail], axis=1)
+
+    def _append(self, power: Spectrogram) -> None:
+        needed = self._count + power.shape[1]
+        if needed > self._frames.shape[1]:
+            self._frames = np.pad(self._frames, ((0, 0), (0, max(needed, self._frames.shape[1]))))
+        self._frames[:, self._count : needed] = power
+        self._count = needed
+
+
+def _power(samples: Samples, frames: int, mel_bins: int) -> Spectrogram:
+    """Power in Mel bands of the first `frames` windows."""
+    if frames == 0:
+        return np.zeros((mel_bins, 0), np.float32)
+    windows = np.lib.stride_tricks.sliding_window_view(samples, WINDOW_SAMPLES)[::HOP_SAMPLES][:frames]
     spectrum = np.fft.rfft(windows * _hann())
     power = (spectrum.real**2 + spectrum.imag**2).astype(np.float32)
     return mel_filters(mel_bins) @ power.T

@@ -14,6 +14,7 @@ from wyoming_piwhisper.engine.backends import choose_backend, load_model
 from wyoming_piwhisper.engine.checkpoint import Checkpoint, read_checkpoint
 from wyoming_piwhisper.engine.clock import StageClock
 from wyoming_piwhisper.engine.decoding import run
+from wyoming_piwhisper.engine.features import FRAMES_PER_SECOND
 from wyoming_piwhisper.engine.interface import Engine
 from wyoming_piwhisper.engine.merged_models import MergeableModel, MergedModels
 from wyoming_piwhisper.engine.profile_library import BaseModel, ProfileLibrary
@@ -38,7 +39,7 @@ def load_engine(plan: EnginePlan) -> Engine:
     backend = choose_backend(plan.asr)
     model = load_model(checkpoint, backend, model_threads(plan.asr.threads, os.cpu_count() or 1))
     recognizer = Recognizer(model, checkpoint, plan.vad, load_voices(model, checkpoint, plan))
-    silence = np.zeros(int(WARM_UP_SECONDS * SAMPLE_RATE), np.float32)
+    silence = np.zeros((checkpoint.mel_bins, int(WARM_UP_SECONDS * FRAMES_PER_SECOND)), np.float32)
     run(recognizer.hear(model, silence, plan.asr.language, StageClock()))
     _LOGGER.info("model in %s ready on %s", plan.model_dir.name, backend)
     return recognizer

@@ -13,7 +13,7 @@ from wyoming_piwhisper.domain.transcription import RecognitionOptions, Transcrip
 from wyoming_piwhisper.engine.checkpoint import WINDOW_SECONDS, Checkpoint
 from wyoming_piwhisper.engine.clock import StageClock
 from wyoming_piwhisper.engine.decoding import DecodedWindow, GreedyDecoder, SpeechModel, Steps, run
-from wyoming_piwhisper.engine.features import log_mel
+from wyoming_piwhisper.engine.features import FRAMES_PER_SECOND, HOP_SAMPLES, MelStream, Spectrogram, compress
 from wyoming_piwhisper.engine.vad import SpeechGate, SpeechRegion
 from wyoming_piwhisper.engine.voices import Voice, Voices
 from wyoming_piwhisper.engine.windows import windows
@@ -39,7 +39,7 @@ class Recognizer:
         """Begin an utterance."""
         if self._voices is not None:
             self._voices.prepare()
-        return RecognizedUtterance(self, SpeechGate(self._vad), options)
+        return RecognizedUtterance(self, SpeechGate(self._vad), MelStream(self._checkpoint.mel_bins), options)
 
     def find_windows(self, regions: list[SpeechRegion], samples: Samples) -> list[SpeechRegion]:
         """Regions with speech as windows that the model can hear at once."""
@@ -54,14 +54,14 @@ class Recognizer:
         return voice if self._voices is None else self._voices.without_profiles(voice)
 
     def hear(
-        self, model: SpeechModel, samples: Samples, language: str, clock: StageClock, draft: Sequence[int] = ()
+        self, model: SpeechModel, power: Spectrogram, language: str, clock: StageClock, draft: Sequence[int] = ()
     ) -> Steps[DecodedWindow]:
-        """Recognise one window: shape (n,), float32, 16 kHz, at most 30 s; `draft` holds the tokens that are likely."""
-        seconds = seconds_of(samples.size)
+        """Recognise a window of Mel power (mel bins, frames), at most 30 s; `draft` holds the likely tokens."""
+        seconds = power.shape[1] / FRAMES_PER_SECOND
         pad_seconds = self._checkpoint.context.pad_seconds
-        pad = int((WINDOW_SECONDS - seconds if pad_seconds is None else pad_seconds) * SAMPLE_RATE)
+        pad = round((WINDOW_SECONDS - seconds if pad_seconds is None else pad_seconds) * FRAMES_PER_SECOND)
         with clock.stage("features"):
-            spectrogram = log_mel(samples, self._checkpoint.mel_bins, max(0, pad))
+            spectrogram = compress(np.pad(power, ((0, 0), (0, max(0, pad)))))
         with clock.stage("encode"):
             session = model.encode(spectrogram)
         yield
@@ -83,10 +83,13 @@ class RecognizedUtterance:
     more follows, its words are the draft for the next time.
     """
 
-    def __init__(self, recognizer: Recognizer, gate: SpeechGate, options: RecognitionOptions) -> None:
+    def __init__(
+        self, recognizer: Recognizer, gate: SpeechGate, stream: MelStream, options: RecognitionOptions
+    ) -> None:
         """Begin with no sample heard."""
         self._recognizer = recognizer
         self._gate = gate
+        self._stream = stream
         self._options = options
         self._language = options.language or "en"
         self._chunks: list[Samples] = []
@@ -102,6 +105,8 @@ class RecognizedUtterance:
         self._chunks.append(samples)
         with self._clock.stage("vad"):
             self._gate.feed(samples)
+        with self._clock.stage("features"):
+            self._stream.feed(samples)
         if self._listened is None:
             regions = self._gate.regions()
             if _samples_in(regions) >= ENOUGH_SPEECH_SAMPLES:
@@ -157,7 +162,8 @@ class RecognizedUtterance:
         for window in found:
             if window not in self._heard:
                 draft = self._drafts.get(window.start, ())
-                decoded = yield from self._hear(voice, samples[window.start : window.end], draft)
+                power = self._stream.power(window.start // HOP_SAMPLES, window.end // HOP_SAMPLES)
+                decoded = yield from self._hear(voice, power, draft)
                 self._heard[window] = decoded
                 self._drafts[window.start] = decoded.tokens
 
@@ -174,13 +180,13 @@ class RecognizedUtterance:
             self._heard.clear()
         return voice
 
-    def _hear(self, voice: Voice, samples: Samples, draft: Sequence[int]) -> Steps[DecodedWindow]:
+    def _hear(self, voice: Voice, power: Spectrogram, draft: Sequence[int]) -> Steps[DecodedWindow]:
         try:
-            return (yield from self._recognizer.hear(voice.model, samples, self._language, self._clock, draft))
+            return (yield from self._recognizer.hear(voice.model, power, self._language, self._clock, draft))
         except OutOfMemoryError:
             voice = self._recognizer.without_profiles(voice)
             self._listened = (ENOUGH_SPEECH_SAMPLES, voice)
-        return (yield from self._recognizer.hear(voice.model, samples, self._language, self._clock))
+        return (yield from self._recognizer.hear(voice.model, power, self._language, self._clock))
 
     def _samples(self) -> Samples:
         return np.concatenate(self._chunks) if self._chunks else np.zeros(0, np.float32)
