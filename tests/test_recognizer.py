@@ -13,11 +13,13 @@ from wyoming_piwhisper.domain.errors import ModelFormatError
 from wyoming_piwhisper.domain.settings import AsrSettings, EnginePlan, VadSettings
 from wyoming_piwhisper.domain.transcription import STAGES, RecognitionOptions, Transcription
 from wyoming_piwhisper.engine.checkpoint import read_checkpoint
+from wyoming_piwhisper.engine.clock import StageClock
 from wyoming_piwhisper.engine.decoding import Logits
 from wyoming_piwhisper.engine.features import Spectrogram
 from wyoming_piwhisper.engine.interface import Utterance
 from wyoming_piwhisper.engine.loading import load_engine
-from wyoming_piwhisper.engine.recognizer import Recognizer
+from wyoming_piwhisper.engine.recognizer import ENOUGH_SPEECH_SAMPLES, Recognizer
+from wyoming_piwhisper.engine.voices import Voice
 
 PROMPT = 2
 SHORT = {"encoder_context": {"pad_seconds": 0.64, "longest_seconds": 4.0}}
@@ -134,6 +136,31 @@ def test_what_follows_a_pause_is_heard_with_what_came_before(tmp_path: Path) -> 
     assert model.frames[1] > model.frames[0]
     assert (result.text, result.speech_seconds) == (expected.text, expected.speech_seconds)
     assert (result.was_ready, expected.was_ready) == (True, False)
+
+
+def test_a_voice_that_was_guessed_in_an_early_pause_is_listened_to_again_while_it_speaks(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, ours=SHORT)
+    checkpoint = read_checkpoint(tmp_path)
+    heard: list[int] = []
+
+    class Watched(Recognizer):
+        def listen(self, speech: Samples, options: RecognitionOptions, clock: StageClock) -> Voice:
+            heard.append(speech.size)
+            return super().listen(speech, options, clock)
+
+    model = Listener([*checkpoint.tokenizer.encode(" what time is it").ids, checkpoint.rules.end])
+    utterance = Watched(model, checkpoint, VadSettings()).open(RecognitionOptions("en"))
+    utterance.feed(np.concatenate([voice(1.2), silence(0.5)]))
+    thought(utterance)
+    assert len(heard) == 1
+
+    utterance.feed(voice(3.5))
+    assert len(heard) == 2
+    utterance.feed(voice(1.0))
+    utterance.finish()
+
+    assert len(heard) == 2
+    assert heard[0] < ENOUGH_SPEECH_SAMPLES <= heard[1]
 
 
 def test_work_that_was_left_off_is_finished_when_an_answer_is_owed(tmp_path: Path) -> None:

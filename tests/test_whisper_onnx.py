@@ -1,5 +1,7 @@
 """The CPU runtime in eight bits, measured against the torch reference."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -100,3 +102,23 @@ def test_a_cpu_is_served_by_onnx_and_the_reference_on_demand(tmp_path: Path) -> 
     assert choose_backend(AsrSettings(engine="torch", device="cpu")) == REFERENCE
     where_a_card_is = choose_backend(AsrSettings(), places=[tmp_path])
     assert where_a_card_is == (Backend("torch", "cuda") if torch.cuda.is_available() else Backend("onnx", "cpu"))
+
+
+def test_a_cpu_serves_where_torch_is_not_installed(tmp_path: Path) -> None:
+    program = """
+import sys
+from pathlib import Path
+sys.modules["torch"] = None  # what an import of a missing module comes to
+import numpy as np
+from wyoming_piwhisper.domain.settings import EnginePlan
+from wyoming_piwhisper.domain.transcription import RecognitionOptions
+from wyoming_piwhisper.engine.loading import load_engine
+utterance = load_engine(EnginePlan(Path(sys.argv[1]))).open(RecognitionOptions("en"))
+utterance.feed(np.zeros(16000, np.float32))
+print(repr(utterance.finish().text))
+"""
+    write_checkpoint(tmp_path)
+
+    done = subprocess.run([sys.executable, "-c", program, tmp_path], capture_output=True, text=True, check=False)
+
+    assert (done.stdout, done.returncode) == ("''\n", 0), done.stderr

@@ -11,6 +11,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, I
 from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NotImplemented_
 
 from wyoming_piwhisper.engine.quantization import BLOCK, by_block, by_column
+from wyoming_piwhisper.engine.whisper_config import LAYER_NORM_EPS
 
 OPSET: Final = 20
 IR_VERSION: Final = 10
@@ -18,7 +19,6 @@ MICROSOFT: Final = "com.microsoft"
 """Domain of ONNX Runtime's own operators."""
 INTEGER_ACCURACY: Final = 4
 """Of `MatMulNBits`: the other factor is rounded to eight bits too."""
-LAYER_NORM_EPS: Final = 1e-5
 FAILURES: Final = (Fail, InvalidArgument, InvalidGraph, NotImplemented_, RuntimeException)
 """What ONNX Runtime raises; they have no base of their own."""
 

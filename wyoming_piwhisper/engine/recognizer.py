@@ -97,7 +97,7 @@ class RecognizedUtterance:
         self._listened: tuple[int, Voice] | None = None
         self._heard: dict[SpeechRegion, DecodedWindow] = {}
         self._drafts: dict[int, tuple[int, ...]] = {}
-        self._ahead: Steps[None] | None = None
+        self._ahead: Steps[list[SpeechRegion]] | None = None
         self._ahead_of: list[SpeechRegion] = []
 
     def feed(self, samples: Samples) -> None:
@@ -107,7 +107,7 @@ class RecognizedUtterance:
             self._gate.feed(samples)
         with self._clock.stage("features"):
             self._stream.feed(samples)
-        if self._listened is None:
+        if self._listened is None or self._listened[0] < ENOUGH_SPEECH_SAMPLES:
             regions = self._gate.regions()
             if _samples_in(regions) >= ENOUGH_SPEECH_SAMPLES:
                 self._listen(regions, self._samples())
@@ -133,8 +133,7 @@ class RecognizedUtterance:
         regions = self._gate.regions()
         is_same = regions == self._ahead_of
         was_ready = is_same and self._ahead is None and bool(regions)
-        run(self._ahead if is_same and self._ahead is not None else self._steps(regions, samples))
-        found = self._recognizer.find_windows(regions, samples)
+        found = run(self._ahead if is_same and self._ahead is not None else self._steps(regions, samples))
         heard = [self._heard[window] for window in found]
         spoken = [window for window in heard if window.text]
         transcription = Transcription(
@@ -152,11 +151,11 @@ class RecognizedUtterance:
         _, voice = self._listened
         return replace(transcription, profile=voice.profile, profile_was_cached=voice.was_cached, traits=voice.traits)
 
-    def _steps(self, regions: list[SpeechRegion], samples: Samples) -> Steps[None]:
-        """Choose the voice and hear each window that was not heard so far."""
+    def _steps(self, regions: list[SpeechRegion], samples: Samples) -> Steps[list[SpeechRegion]]:
+        """Choose the voice and hear each window that was not heard so far; brings all windows."""
         found = self._recognizer.find_windows(regions, samples)
         if not found:
-            return
+            return found
         voice = self._listen(regions, samples)
         yield
         for window in found:
@@ -166,6 +165,7 @@ class RecognizedUtterance:
                 decoded = yield from self._hear(voice, power, draft)
                 self._heard[window] = decoded
                 self._drafts[window.start] = decoded.tokens
+        return found
 
     def _listen(self, regions: list[SpeechRegion], samples: Samples) -> Voice:
         """The voice of the first 3 s of speech; what was found in less is looked at again when there is more."""

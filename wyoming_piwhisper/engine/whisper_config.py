@@ -1,7 +1,9 @@
 """The sizes of a Whisper checkpoint."""
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Final, Self
+
+LAYER_NORM_EPS: Final = 1e-5
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ def encoder_graph(config: WhisperConfig, weights: Weights) -> bytes:
 
 
 def decoder_graph(config: WhisperConfig, weights: Weights) -> bytes:
-    """`embedded` (1, tokens, d_model), `cross_names` and past `cache_names` to `hidden` and `cache_names`.
+    """`embedded` (1, tokens, d_model), `cross_names` and past `cache_names` to hidden states and `cache_names`.
 
     Each cache: (1, heads, tokens so far, d_model / heads).
     """
@@ -61,9 +61,8 @@ def decoder_graph(config: WhisperConfig, weights: Weights) -> bytes:
         graph.input(f"past_{name}", (1, heads, "past", width))
     for layer in range(config.decoder_layers):
         states = _decoder_layer(graph, heads, layer, _Part(weights, f"model.decoder.layers.{layer}."), states)
-    norm = (graph.constant(weights[f"model.decoder.layer_norm.{part}"]) for part in ("weight", "bias"))
-    graph.nodes("LayerNormalization", [states, *norm], ["hidden"], axis=-1, epsilon=1e-5)
-    for name in ("hidden", *cache_names(config)):
+    hidden = _Part(weights, "model.decoder.").layer_norm(graph, "layer_norm", states)
+    for name in (hidden, *cache_names(config)):
         graph.output(name)
     return graph.model()
 

@@ -10,9 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wyoming_piwhisper.engine.whisper_config import WhisperConfig
-
-LAYER_NORM_EPS = 1e-5
+from wyoming_piwhisper.engine.whisper_config import LAYER_NORM_EPS, WhisperConfig
 
 
 class Attention(nn.Module):

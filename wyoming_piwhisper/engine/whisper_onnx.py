@@ -120,11 +120,11 @@ class OnnxDecoderSession:
         self._weights = weights
         self._decoder = decoder
         self._head = head
-        self._outputs = ["hidden", *cache_names(config)]
+        self._caches = cache_names(config)
         heads = config.decoder_attention_heads
         empty = np.zeros((1, heads, 0, config.d_model // heads), np.float32)
         nothing = OrtValue.ortvalue_from_numpy(empty)
-        self._feed = cross | {f"past_{name}": nothing for name in cache_names(config)}
+        self._feed = cross | {f"past_{name}": nothing for name in self._caches}
         self._position = 0
 
     def advance(self, tokens: list[int]) -> Logits:
@@ -133,11 +133,11 @@ class OnnxDecoderSession:
         embedded = self._weights.rows(EMBEDDING, tokens) + self._weights.rows(DECODER_POSITIONS, positions)
         self._feed["embedded"] = OrtValue.ortvalue_from_numpy(embedded[None])
         try:
-            hidden, *caches = self._decoder.run_with_ort_values(self._outputs, self._feed)
+            hidden, *caches = self._decoder.run_with_ort_values(None, self._feed)
             (logits,) = self._head.run_with_ort_values(None, {"hidden": hidden})
         except FAILURES as error:
             raise InferenceError(f"the decoder failed: {error}") from error
-        self._feed.update({f"past_{name}": cache for name, cache in zip(self._outputs[1:], caches, strict=True)})
+        self._feed.update({f"past_{name}": cache for name, cache in zip(self._caches, caches, strict=True)})
         self._position += len(tokens)
         found: Logits = logits.numpy()[0]
         return found
@@ -146,6 +146,6 @@ class OnnxDecoderSession:
         """Forget the last `tokens` tokens."""
         if tokens:
             self._position -= tokens
-            for name in self._outputs[1:]:
+            for name in self._caches:
                 kept = self._feed[f"past_{name}"].numpy()[:, :, : self._position]
                 self._feed[f"past_{name}"] = OrtValue.ortvalue_from_numpy(np.ascontiguousarray(kept))
