@@ -39,5 +39,7 @@ def run(args: argparse.Namespace) -> int:
     if args.trait != "all" and not args.value:
         raise SettingsError("--value: missing; for example --trait accent --value indian")
     group = EVERYBODY if args.trait == "all" else Group(args.trait, args.value)
-    print(f"The profile is in {profile_trainer(args).train(group)}")
+    written = profile_trainer(args).train(group)
+    if written is not None:
+        print(f"The profile is in {written}")
     return 0

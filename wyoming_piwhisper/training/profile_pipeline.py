@@ -98,10 +98,10 @@ class ProfileTrainer:
         return [EVERYBODY, *(group for group in groups if self._is_enough(self._utterances(group)))]
 
     def train(self, group: Group, *, only_if_it_helps: bool = False) -> Path | None:
-        """Train the profile of a group and put it into its folder; returns the folder.
+        """Train the profile of a group and put it into its folder; returns the folder in the process that wrote it.
 
-        With `only_if_it_helps` nothing is written, and None returned, where the loss on the group's development
-        utterances did not fall, or there are none.
+        With `only_if_it_helps` nothing is written where the loss on the group's development utterances did not fall,
+        or there are none.
 
         Everybody's profile gets the ranks of one profile for each trait together. A group's profile is trained over
         that of everybody where there is one, and then holds only what sets the group apart.
@@ -126,10 +126,15 @@ class ProfileTrainer:
             whisper.load_state_dict(merge(whisper.state_dict(), [(lora, 1.0)]), strict=False)
             over = fingerprint(lora.weights)
         trained = train_profile(group.name, whisper, self._checkpoint, material, recipe)
-        if only_if_it_helps and not trained.helps:
-            _LOGGER.info("%s is left out: no development speech of the group shows that it helps", group.name)
-            return None
-        return self._write(group, trained, self._card(group, trained, chosen, recipe, over))
+        written = None
+        if PartialState().is_main_process:
+            if only_if_it_helps and not trained.helps:
+                _LOGGER.info("%s is left out: no development speech of the group shows that it helps", group.name)
+            else:
+                written = self._write(group, trained, self._card(group, trained, chosen, recipe, over))
+        # The next profile may be trained over this one, in all processes.
+        PartialState().wait_for_everyone()
+        return written
 
     def _card(
         self, group: Group, trained: TrainedProfile, chosen: Sequence[SpokenClip], recipe: ProfileRecipe, over: str
@@ -151,8 +156,6 @@ class ProfileTrainer:
 
     def _write(self, group: Group, trained: TrainedProfile, card: ProfileCard) -> Path:
         folder = self.folder / group.name
-        if not PartialState().is_main_process:
-            return folder
         # A running server passes over names with a dot, so it never sees half a profile.
         part = folder.with_name(f"{folder.name}.part")
         shutil.rmtree(part, ignore_errors=True)
