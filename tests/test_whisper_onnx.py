@@ -29,7 +29,7 @@ def heard(frames: int) -> Spectrogram:
 
 def logits(model: SpeechModel, frames: int, *calls: list[int]) -> np.ndarray:
     session = model.encode(heard(frames))
-    return np.concatenate([session.advance(tokens) for tokens in calls])
+    return np.concatenate([session.advance(tokens).copy() for tokens in calls])
 
 
 @pytest.fixture

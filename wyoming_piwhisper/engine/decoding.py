@@ -29,7 +29,10 @@ class DecoderSession(Protocol):
     """The decoder of one window, with what it has said so far."""
 
     def advance(self, tokens: list[int]) -> Logits:
-        """Append `tokens` and return the logits after each: shape (len(tokens), vocabulary), float32."""
+        """Append `tokens` and return the logits after each: shape (len(tokens), vocabulary), float32.
+
+        They may be overwritten by the next call.
+        """
 
     def rewind(self, tokens: int) -> None:
         """Forget the last `tokens` tokens."""
@@ -87,8 +90,9 @@ class GreedyDecoder:
         after = deque(logits[len(prompt) - 1 :])
         tokens: list[int] = []
         log_probabilities: list[float] = []
+        scratch = np.empty_like(logits[0])
         while len(tokens) < room:
-            token, log_probability = self._choose(after.popleft(), first=not tokens)
+            token, log_probability = self._choose(after.popleft(), scratch, first=not tokens)
             log_probabilities.append(log_probability)
             if token == self._rules.end:
                 break
@@ -112,13 +116,15 @@ class GreedyDecoder:
             return 0.0
         return float(np.exp(logits[self._rules.no_speech] - _log_sum_exp(logits)))
 
-    def _choose(self, logits: Logits, *, first: bool) -> tuple[int, float]:
-        allowed = logits.copy()
-        allowed[self._always] = -np.inf
+    def _choose(self, logits: Logits, scratch: Logits, *, first: bool) -> tuple[int, float]:
+        """The likeliest token that may be said and its log probability; `scratch` is overwritten."""
+        np.copyto(scratch, logits)
+        scratch[self._always] = -np.inf
         if first:
-            allowed[self._first] = -np.inf
-        token = int(allowed.argmax())
-        return token, float(allowed[token] - _log_sum_exp(allowed))
+            scratch[self._first] = -np.inf
+        token = int(scratch.argmax())
+        scratch -= scratch[token]
+        return token, -float(np.log(np.exp(scratch, out=scratch).sum()))
 
     def _nobody_spoke(self, no_speech: float, average_log_probability: float) -> bool:
         unsure = (

@@ -36,9 +36,9 @@ class Graph:
         self._inputs: list[ValueInfoProto] = []
         self._outputs: list[ValueInfoProto] = []
 
-    def input(self, name: str, shape: Shape) -> str:
-        """An input of float32; words in `shape` stand for lengths that vary."""
-        self._inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
+    def input(self, name: str, shape: Shape, element: int = TensorProto.FLOAT) -> str:
+        """An input, of float32 unless told otherwise; words in `shape` stand for lengths that vary."""
+        self._inputs.append(helper.make_tensor_value_info(name, element, shape))
         return name
 
     def output(self, name: str) -> None:
@@ -62,6 +62,10 @@ class Graph:
         node = helper.make_node(operator, inputs, outputs, domain=domain, **attributes)  # type: ignore[arg-type]
         self._nodes.append(node)
         return outputs
+
+    def reshape(self, states: str, shape: Sequence[int]) -> str:
+        """The same elements in another shape, of which one length may be -1: whatever is left."""
+        return self.node("Reshape", [states, self.constant(np.array(shape, np.int64))])
 
     def add(self, left: str, right: str) -> str:
         """The sum."""

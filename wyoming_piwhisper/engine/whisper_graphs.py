@@ -7,15 +7,22 @@ Source: Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervis
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 import numpy as np
+from onnx import TensorProto
 
 from wyoming_piwhisper.engine.onnx_graph import MICROSOFT, Floats, Graph
 from wyoming_piwhisper.engine.whisper_config import WhisperConfig
 
 Weights = Mapping[str, Floats]
 """Tensors of a checkpoint by name, float32."""
-EMBEDDING = "model.decoder.embed_tokens.weight"
+EMBEDDING: Final = "model.decoder.embed_tokens.weight"
+HIDDEN: Final = "hidden"
+LOGITS: Final = "logits"
+BY_ANSWER: Final = "by_answer"
+LAST: Final = "last"
+TOTAL: Final = "total"
 
 
 def cross_names(config: WhisperConfig) -> list[str]:
@@ -24,8 +31,13 @@ def cross_names(config: WhisperConfig) -> list[str]:
 
 
 def cache_names(config: WhisperConfig) -> list[str]:
-    """The decoder's outputs besides the hidden states; its inputs have `past_` in front."""
+    """The decoder's outputs besides the hidden states; see `past` for its inputs."""
     return [f"{kind}_{layer}" for layer in range(config.decoder_layers) for kind in ("keys", "values")]
+
+
+def past(cache: str) -> str:
+    """The input that is the same memory as the output `cache`."""
+    return f"past_{cache}"
 
 
 def encoder_graph(config: WhisperConfig, weights: Weights) -> bytes:
@@ -48,9 +60,11 @@ def encoder_graph(config: WhisperConfig, weights: Weights) -> bytes:
 
 
 def decoder_graph(config: WhisperConfig, weights: Weights) -> bytes:
-    """`embedded` (1, tokens, d_model), `cross_names` and past `cache_names` to hidden states and `cache_names`.
+    """`embedded` (1, tokens, d_model), `cross_names`, past `cache_names` and counts to hidden states and `cache_names`.
 
-    Each cache: (1, heads, tokens so far, d_model / heads).
+    Each cache: (answers, heads, room, d_model / heads), to be bound as input and as output, for it is written in place.
+    The tokens belong to one answer, or one to each of several; `BY_ANSWER` (3,) holds [answers, -1, 3 * d_model].
+    `LAST` (answers,) holds the number of the last token and `TOTAL` () that of all tokens, these included.
     """
     graph = Graph()
     heads, width = config.decoder_attention_heads, config.d_model // config.decoder_attention_heads
@@ -58,19 +72,24 @@ def decoder_graph(config: WhisperConfig, weights: Weights) -> bytes:
     for name in cross_names(config):
         graph.input(name, (1, heads, "states", width))
     for name in cache_names(config):
-        graph.input(f"past_{name}", (1, heads, "past", width))
+        graph.input(past(name), ("answers", heads, "room", width))
+    graph.input(BY_ANSWER, (3,), TensorProto.INT64)
+    graph.input(LAST, ("answers",), TensorProto.INT32)
+    graph.input(TOTAL, (), TensorProto.INT32)
     for layer in range(config.decoder_layers):
-        states = _decoder_layer(graph, heads, layer, _Part(weights, f"model.decoder.layers.{layer}."), states)
-    hidden = _Part(weights, "model.decoder.").layer_norm(graph, "layer_norm", states)
-    for name in (hidden, *cache_names(config)):
+        states = _decoder_layer(graph, config, layer, _Part(weights, f"model.decoder.layers.{layer}."), states)
+    graph.nodes("Identity", [_Part(weights, "model.decoder.").layer_norm(graph, "layer_norm", states)], [HIDDEN])
+    for name in (HIDDEN, *cache_names(config)):
         graph.output(name)
     return graph.model()
 
 
 def head_graph(config: WhisperConfig, weights: Weights) -> bytes:
-    """`hidden` (1, tokens, d_model) to `logits` (1, tokens, vocabulary)."""
+    """`HIDDEN` (1, tokens, d_model) to `LOGITS` (1, tokens, vocabulary)."""
     graph = Graph()
-    graph.output(graph.few_times(graph.input("hidden", (1, "tokens", config.d_model)), weights[EMBEDDING]))
+    states = graph.input(HIDDEN, (1, "tokens", config.d_model))
+    graph.nodes("Identity", [graph.few_times(states, weights[EMBEDDING])], [LOGITS])
+    graph.output(LOGITS)
     return graph.model()
 
 
@@ -122,26 +141,28 @@ def _cross_keys_values(graph: Graph, config: WhisperConfig, weights: Weights, st
     layers = [_Part(weights, f"model.decoder.layers.{layer}.encoder_attn.") for layer in range(config.decoder_layers)]
     joined = [layer.joined(_PROJECTIONS[1:]) for layer in layers]
     projected = graph.many_times(states, *map(np.concatenate, zip(*joined, strict=True)))
-    heads = graph.constant(np.array([0, 0, config.decoder_attention_heads, -1], np.int64))
+    by_head = (0, 0, config.decoder_attention_heads, -1)
     parts = graph.split(projected, [f"{name}_flat" for name in cross_names(config)])
     for flat, name in zip(parts, cross_names(config), strict=True):
-        graph.nodes("Transpose", [graph.node("Reshape", [flat, heads])], [name], perm=[0, 2, 1, 3])
+        graph.nodes("Transpose", [graph.reshape(flat, by_head)], [name], perm=[0, 2, 1, 3])
         graph.output(name)
 
 
-def _decoder_layer(graph: Graph, heads: int, layer: int, part: _Part, states: str) -> str:
+def _decoder_layer(graph: Graph, config: WhisperConfig, layer: int, part: _Part, states: str) -> str:
+    heads = config.decoder_attention_heads
     attention = part.part("self_attn")
     normed = part.layer_norm(graph, "self_attn_layer_norm", states)
-    projected = graph.few_times(normed, *attention.joined(_PROJECTIONS))
-    query, keys, values = graph.split(projected, [f"{projected}_{name}" for name in _PROJECTIONS])
+    projected = graph.node("Reshape", [graph.few_times(normed, *attention.joined(_PROJECTIONS)), BY_ANSWER])
+    caches = [f"keys_{layer}", f"values_{layer}"]
     mixed, *_ = graph.nodes(
-        "MultiHeadAttention",
-        [query, keys, values, "", "", "", f"past_keys_{layer}", f"past_values_{layer}"],
-        [f"mixed_{layer}", f"keys_{layer}", f"values_{layer}"],
+        "GroupQueryAttention",
+        [projected, "", "", *map(past, caches), LAST, TOTAL],
+        [f"mixed_{layer}", *caches],
         MICROSOFT,
         num_heads=heads,
-        unidirectional=1,
+        kv_num_heads=heads,
     )
+    mixed = graph.reshape(mixed, (1, -1, config.d_model))
     states = graph.add(states, graph.few_times(mixed, *attention.joined(["out_proj"])))
     cross = part.part("encoder_attn")
     query = graph.few_times(part.layer_norm(graph, "encoder_attn_layer_norm", states), *cross.joined(["q_proj"]))

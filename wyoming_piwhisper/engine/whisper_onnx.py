@@ -1,6 +1,6 @@
 """Runs a Whisper checkpoint with ONNX Runtime on a CPU, in eight bits."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final, Self
 
 import numpy as np
@@ -12,17 +12,23 @@ from wyoming_piwhisper.engine.decoding import Logits
 from wyoming_piwhisper.engine.features import Spectrogram
 from wyoming_piwhisper.engine.lora_file import LoraFile
 from wyoming_piwhisper.engine.merging import AdapterReader, merged_weights
-from wyoming_piwhisper.engine.onnx_graph import FAILURES, open_session
+from wyoming_piwhisper.engine.onnx_graph import FAILURES, Floats, open_session
 from wyoming_piwhisper.engine.weight_file import WeightFile
 from wyoming_piwhisper.engine.whisper_config import WhisperConfig
 from wyoming_piwhisper.engine.whisper_graphs import (
+    BY_ANSWER,
     EMBEDDING,
+    HIDDEN,
+    LAST,
+    LOGITS,
+    TOTAL,
     Weights,
     cache_names,
     cross_names,
     decoder_graph,
     encoder_graph,
     head_graph,
+    past,
 )
 
 COPIES: Final = 2
@@ -106,7 +112,7 @@ class OnnxWhisper:
 
 
 class OnnxDecoderSession:
-    """The decoder of one window."""
+    """The decoder of one window: its caches have room for the longest answer and are written in place."""
 
     def __init__(
         self,
@@ -114,38 +120,83 @@ class OnnxDecoderSession:
         weights: WeightFile,
         decoder: InferenceSession,
         head: InferenceSession,
-        cross: dict[str, OrtValue],
+        cross: Mapping[str, OrtValue],
     ) -> None:
         """Begin with no token."""
+        self._config = config
         self._weights = weights
         self._decoder = decoder
         self._head = head
-        self._caches = cache_names(config)
-        heads = config.decoder_attention_heads
-        empty = np.zeros((1, heads, 0, config.d_model // heads), np.float32)
-        nothing = OrtValue.ortvalue_from_numpy(empty)
-        self._feed = cross | {f"past_{name}": nothing for name in self._caches}
+        self._cross = cross
+        self._caches = self._room_for(answers=1)
+        self._next = self._pass_of(1)
         self._position = 0
 
     def advance(self, tokens: list[int]) -> Logits:
-        """Append `tokens` and return the logits after each: shape (len(tokens), vocabulary), float32."""
+        """Append `tokens` and return the logits after each: shape (len(tokens), vocabulary), float32.
+
+        They are overwritten by the next call.
+        """
+        step = self._next if len(tokens) == 1 else self._pass_of(len(tokens))
         positions = list(range(self._position, self._position + len(tokens)))
-        embedded = self._weights.rows(EMBEDDING, tokens) + self._weights.rows(DECODER_POSITIONS, positions)
-        self._feed["embedded"] = OrtValue.ortvalue_from_numpy(embedded[None])
-        try:
-            hidden, *caches = self._decoder.run_with_ort_values(None, self._feed)
-            (logits,) = self._head.run_with_ort_values(None, {"hidden": hidden})
-        except FAILURES as error:
-            raise InferenceError(f"the decoder failed: {error}") from error
-        self._feed.update({f"past_{name}": cache for name, cache in zip(self._caches, caches, strict=True)})
+        logits = self._run(step, tokens, positions)
         self._position += len(tokens)
-        found: Logits = logits.numpy()[0]
-        return found
+        return logits
 
     def rewind(self, tokens: int) -> None:
         """Forget the last `tokens` tokens."""
-        if tokens:
-            self._position -= tokens
-            for name in self._caches:
-                kept = self._feed[f"past_{name}"].numpy()[:, :, : self._position]
-                self._feed[f"past_{name}"] = OrtValue.ortvalue_from_numpy(np.ascontiguousarray(kept))
+        self._position -= tokens
+
+    def _run(self, step: "_Pass", tokens: list[int], positions: list[int]) -> Logits:
+        embeddings = self._weights.rows(EMBEDDING, tokens)
+        np.add(embeddings, self._weights.rows(DECODER_POSITIONS, positions), out=step.embedded[0])
+        step.total[...] = positions[-1] + 1
+        step.last[...] = positions[-1]
+        try:
+            self._decoder.run_with_iobinding(step.body)
+            self._head.run_with_iobinding(step.head)
+        except FAILURES as error:
+            raise InferenceError(f"the decoder failed: {error}") from error
+        logits: Logits = step.logits[0]
+        return logits
+
+    def _room_for(self, answers: int) -> dict[str, Floats]:
+        """Caches for so many answers; memory that is not written takes none."""
+        config = self._config
+        heads = config.decoder_attention_heads
+        shape = (answers, heads, config.max_target_positions, config.d_model // heads)
+        return {name: np.zeros(shape, np.float32) for name in cache_names(config)}
+
+    def _pass_of(self, tokens: int) -> "_Pass":
+        return _Pass(self._config, tokens, self._caches, self._cross, (self._decoder, self._head))
+
+
+class _Pass:
+    """Memory that is bound to both sessions for a pass of so many tokens, so that nothing is allocated in between."""
+
+    def __init__(
+        self,
+        config: WhisperConfig,
+        tokens: int,
+        caches: Mapping[str, Floats],
+        cross: Mapping[str, OrtValue],
+        sessions: tuple[InferenceSession, InferenceSession],
+    ) -> None:
+        answers = len(next(iter(caches.values())))
+        self.embedded = np.zeros((1, tokens, config.d_model), np.float32)
+        self.last = np.zeros(answers, np.int32)
+        self.total = np.zeros((), np.int32)
+        self.logits = np.zeros((1, tokens, config.vocab_size), np.float32)
+        self._hidden = np.zeros_like(self.embedded)
+        self._by_answer = np.array([answers, -1, 3 * config.d_model], np.int64)
+        self._caches = caches
+        self.body, self.head = (session.io_binding() for session in sessions)
+        given = {"embedded": self.embedded, LAST: self.last, TOTAL: self.total, BY_ANSWER: self._by_answer}
+        for name, value in cross.items():
+            self.body.bind_ortvalue_input(name, value)
+        for name, array in (given | {past(name): cache for name, cache in caches.items()}).items():
+            self.body.bind_ortvalue_input(name, OrtValue.ortvalue_from_numpy(array))
+        for name, array in ({HIDDEN: self._hidden} | dict(caches)).items():
+            self.body.bind_ortvalue_output(name, OrtValue.ortvalue_from_numpy(array))
+        self.head.bind_ortvalue_input(HIDDEN, OrtValue.ortvalue_from_numpy(self._hidden))
+        self.head.bind_ortvalue_output(LOGITS, OrtValue.ortvalue_from_numpy(self.logits))
