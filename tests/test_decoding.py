@@ -22,6 +22,7 @@ class Script:
         self._tokens = tokens
         self._no_speech = no_speech
         self._no_speech_logit = no_speech_logit
+        self.sure = SURE
         self.heard: list[int] = []
         self.passes = 0
 
@@ -34,7 +35,7 @@ class Script:
             self.heard.append(token)
             said = len(self.heard) - PROMPT
             if said >= 0:
-                row[self._tokens[min(said, len(self._tokens) - 1)]] = SURE
+                row[self._tokens[min(said, len(self._tokens) - 1)]] = self.sure
         return logits
 
     def rewind(self, tokens: int) -> None:
@@ -162,3 +163,48 @@ def test_a_draft_saves_passes_and_changes_no_word(decoder: Subject, draft: str, 
     assert window.average_log_probability == pytest.approx(0, abs=0.01)
     assert len(ids) > 4 or session.passes == passes
     assert session.heard[PROMPT : PROMPT + len(ids)] == ids
+
+
+@pytest.mark.parametrize(
+    ("text", "doubtful"),
+    [
+        ("turn on the light", False),
+        ("turn on the light turn on the light turn on the light turn on the light turn on", True),
+    ],
+)
+def test_a_guarded_answer_that_goes_round_is_doubtful(decoder: Subject, text: str, *, doubtful: bool) -> None:
+    session = decoder.script([*decoder.ids(text), decoder.end])
+
+    window = run(GreedyDecoder(decoder.tokenizer, decoder.rules()).steps(session, "en", 9.0, 448, guarded=True))
+
+    assert window.is_doubtful is doubtful
+    assert len(window.tokens) < len(decoder.ids(text)) if doubtful else window.text == text
+
+
+def test_a_word_may_be_said_five_times(decoder: Subject) -> None:
+    words = decoder.ids("light")[-1:] * 5
+    session = decoder.script([*words, decoder.end])
+
+    window = run(GreedyDecoder(decoder.tokenizer, decoder.rules()).steps(session, "en", 2.0, 448, guarded=True))
+
+    assert not window.is_doubtful
+    assert window.tokens == tuple(words)
+
+
+def test_a_guarded_answer_without_end_is_left_off_early(decoder: Subject) -> None:
+    endless = decoder.script(decoder.ids("what time is it on the other side of the street in the second house") * 3)
+
+    window = run(GreedyDecoder(decoder.tokenizer, decoder.rules()).steps(endless, "en", 1.0, 448, guarded=True))
+
+    assert window.is_doubtful
+    assert len(window.tokens) == 4 + 8
+
+
+def test_a_guarded_answer_that_the_model_doubts_is_doubtful(decoder: Subject) -> None:
+    session = decoder.script([*decoder.ids("open"), decoder.end])
+    session.sure = 1.0
+
+    window = run(GreedyDecoder(decoder.tokenizer, decoder.rules()).steps(session, "en", 1.0, 448, guarded=True))
+
+    assert window.is_doubtful
+    assert window.average_log_probability < -1

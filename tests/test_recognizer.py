@@ -173,12 +173,6 @@ def test_work_that_was_left_off_is_finished_when_an_answer_is_owed(tmp_path: Pat
     assert len(model.frames) == 1
 
 
-def test_a_model_of_the_hub_hears_thirty_seconds(tmp_path: Path) -> None:
-    _, frames = recognise(tmp_path, np.concatenate([silence(0.5), voice(1.5), silence(1)]), None)
-
-    assert frames == [3000]
-
-
 def test_speech_longer_than_a_window_is_heard_in_parts(tmp_path: Path) -> None:
     result, frames = recognise(tmp_path, voice(10), SHORT)
 
@@ -213,3 +207,25 @@ def test_a_size_missing_in_the_configuration_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(ModelFormatError, match="d_model"):
         load_engine(EnginePlan(tmp_path))
+
+
+def test_a_model_for_30_s_gets_a_short_context_first_and_the_full_one_where_that_goes_wrong(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, ours=None)
+    checkpoint = read_checkpoint(tmp_path)
+    words = checkpoint.tokenizer.encode(" what time is it").ids
+    samples = np.concatenate([silence(1), voice(1.5), silence(1)])
+
+    def heard(tokens: list[int], context: str) -> tuple[str, list[int]]:
+        model = Listener(tokens)
+        utterance = Recognizer(model, checkpoint, VadSettings(), context=context).open(RecognitionOptions("en"))
+        utterance.feed(samples)
+        return utterance.finish().text, model.frames
+
+    text, (frames,) = heard([*words, checkpoint.rules.end], "short")
+    assert text == "what time is it"
+    assert 150 + 128 <= frames <= 300 + 128
+
+    _, (first, second) = heard(words * 20, "short")
+    assert (first, second) == (frames, 3000)
+
+    assert heard([*words, checkpoint.rules.end], "full") == (text, [3000])

@@ -15,6 +15,7 @@ from wyoming_piwhisper.domain.traits import TRAITS, KnownTraits, Trait, told
 
 DEVICES: Final = ("auto", "cpu", "cuda")
 ENGINES: Final = ("auto", "onnx", "torch")
+CONTEXTS: Final = ("short", "full")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
 MAX_THREADS: Final = 256
@@ -68,6 +69,9 @@ class AsrSettings:
     language: str = _option("en", "BCP 47 code used when a client names none")
     device: str = _option("auto", "auto (CUDA where it works, else the CPU), cpu or cuda")
     engine: str = _option("auto", "auto (onnx on a CPU, torch on CUDA), onnx (8 bit), or torch (the reference, slower)")
+    context: str = _option(
+        "short", "short (the encoder hears what was said and a little silence) or full (30 s, ten times slower)"
+    )
     threads: int = _option(0, "Threads of the model on a CPU; 0 means one less than the cores, at most 2")
     models_dir: str = _option(
         "", "Where downloaded models lie; empty means wyoming-piwhisper/models in the user's data folder"
@@ -87,6 +91,8 @@ class AsrSettings:
             raise SettingsError(f"asr.engine: {self.engine!r} is none of {', '.join(ENGINES)}")
         if self.engine == "onnx" and self.device == "cuda":
             raise SettingsError("asr.engine: onnx runs on the CPU only; with asr.device cuda take torch or auto")
+        if self.context not in CONTEXTS:
+            raise SettingsError(f"asr.context: {self.context!r} is none of {', '.join(CONTEXTS)}")
         if not self.model:
             raise SettingsError("asr.model: empty; give auto, home-en, a folder or a hub id")
         if not 0 <= self.threads <= MAX_THREADS:

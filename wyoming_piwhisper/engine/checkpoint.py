@@ -20,7 +20,7 @@ class EncoderContext:
     """How much the encoder is given to hear."""
 
     pad_seconds: float | None = None
-    """Silence behind the speech; None fills up to 30 s, as Whisper's own checkpoints expect."""
+    """Silence behind the speech in training; None for Whisper's own checkpoints, which were trained on 30 s."""
     longest_seconds: float = WINDOW_SECONDS
     """Longest speech heard at once; longer speech is cut at a pause."""
 

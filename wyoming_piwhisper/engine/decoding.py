@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 
 from wyoming_piwhisper.engine.checkpoint import DecodingRules
 from wyoming_piwhisper.engine.features import Spectrogram
+from wyoming_piwhisper.engine.length_guard import LOG_PROBABILITY_THRESHOLD, goes_round, longest_plausible
 
 TOKENS_PER_SECOND: Final = 12
 SPARE_TOKENS: Final = 16
@@ -58,6 +59,8 @@ class DecodedWindow:
     average_log_probability: float
     """Mean natural logarithm over the tokens and the end, at most 0."""
     no_speech_probability: float
+    is_doubtful: bool = False
+    """Whether the model seems to have gone astray; only told where that was asked for."""
 
 
 class GreedyDecoder:
@@ -75,14 +78,24 @@ class GreedyDecoder:
         return run(self.steps(session, language, seconds, longest))
 
     def steps(
-        self, session: DecoderSession, language: str, seconds: float, longest: int, draft: Sequence[int] = ()
+        self,
+        session: DecoderSession,
+        language: str,
+        seconds: float,
+        longest: int,
+        draft: Sequence[int] = (),
+        *,
+        guarded: bool = False,
     ) -> Steps[DecodedWindow]:
         """Decode, a pass of the decoder a step; tokens of the `draft` that turn out right cost one pass together.
+
+        A `guarded` answer ends where `length_guard` sees that the model goes astray.
 
         Source of the draft: Leviathan et al., "Fast Inference from Transformers via Speculative Decoding", 2023.
         """
         prompt = self._rules.prompt(language)
-        room = min(longest - len(prompt), int(TOKENS_PER_SECOND * seconds) + SPARE_TOKENS)
+        plausible = longest_plausible(seconds) if guarded else int(TOKENS_PER_SECOND * seconds) + SPARE_TOKENS
+        room = min(longest - len(prompt), plausible)
         ahead = deque(draft[:room])
         logits = session.advance([*prompt, *ahead])
         yield
@@ -91,10 +104,12 @@ class GreedyDecoder:
         tokens: list[int] = []
         log_probabilities: list[float] = []
         scratch = np.empty_like(logits[0])
-        while len(tokens) < room:
+        ended = False
+        while len(tokens) < room and not (guarded and goes_round(tokens)):
             token, log_probability = self._choose(after.popleft(), scratch, first=not tokens)
             log_probabilities.append(log_probability)
             if token == self._rules.end:
+                ended = True
                 break
             tokens.append(token)
             if ahead and ahead[0] == token:
@@ -105,10 +120,11 @@ class GreedyDecoder:
             after = deque(session.advance([token]))
             yield
         average = float(np.mean(log_probabilities)) if log_probabilities else 0.0
+        doubtful = guarded and (not ended or average < LOG_PROBABILITY_THRESHOLD)
         if not tokens or self._nobody_spoke(no_speech, average):
-            return DecodedWindow("", (), 0.0, no_speech)
+            return DecodedWindow("", (), 0.0, no_speech, doubtful)
         text = self._tokenizer.decode(tokens, skip_special_tokens=True).strip()
-        return DecodedWindow(text, tuple(tokens), average, no_speech)
+        return DecodedWindow(text, tuple(tokens), average, no_speech, doubtful)
 
     def _no_speech_probability(self, logits: Logits) -> float:
         """Probability of the no-speech token right after the start token."""

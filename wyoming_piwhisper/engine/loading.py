@@ -18,7 +18,7 @@ from wyoming_piwhisper.engine.features import FRAMES_PER_SECOND
 from wyoming_piwhisper.engine.interface import Engine
 from wyoming_piwhisper.engine.merged_models import MergeableModel, MergedModels
 from wyoming_piwhisper.engine.profile_library import BaseModel, ProfileLibrary
-from wyoming_piwhisper.engine.recognizer import Recognizer
+from wyoming_piwhisper.engine.recognizer import Recognizer, Window
 from wyoming_piwhisper.engine.trait_models import TraitModels
 from wyoming_piwhisper.engine.voices import Voices
 
@@ -38,9 +38,10 @@ def load_engine(plan: EnginePlan) -> Engine:
     checkpoint = read_checkpoint(plan.model_dir)
     backend = choose_backend(plan.asr)
     model = load_model(checkpoint, backend, model_threads(plan.asr.threads, os.cpu_count() or 1))
-    recognizer = Recognizer(model, checkpoint, plan.vad, load_voices(model, checkpoint, plan))
+    voices = load_voices(model, checkpoint, plan)
+    recognizer = Recognizer(model, checkpoint, plan.vad, voices, context=plan.asr.context)
     silence = np.zeros((checkpoint.mel_bins, int(WARM_UP_SECONDS * FRAMES_PER_SECOND)), np.float32)
-    run(recognizer.hear(model, silence, plan.asr.language, StageClock()))
+    run(recognizer.hear(model, Window(silence, plan.asr.language), StageClock()))
     _LOGGER.info("model in %s ready on %s", plan.model_dir.name, backend)
     return recognizer
 

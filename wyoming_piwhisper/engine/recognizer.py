@@ -1,7 +1,7 @@
 """An utterance on its way through the models: gate, voice, features, encoder, decoder."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -18,18 +18,47 @@ from wyoming_piwhisper.engine.vad import SpeechGate, SpeechRegion
 from wyoming_piwhisper.engine.voices import Voice, Voices
 from wyoming_piwhisper.engine.windows import windows
 
+UNTRAINED_PAD_SECONDS: Final = 1.28
+"""Silence behind the speech for a model that was trained on 30 s; with less, such models loop more often."""
 ENOUGH_SPEECH_SAMPLES: Final = 3 * SAMPLE_RATE
 """With so much speech at hand the voice is listened to; the rest of the utterance would not change the choice."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """What is to be heard at once."""
+
+    power: Spectrogram
+    """Mel power (mel bins, frames), at most 30 s."""
+    language: str
+    draft: Sequence[int] = ()
+    """The likely tokens."""
+
+    @property
+    def seconds(self) -> float:
+        """Its length."""
+        frames: int = self.power.shape[1]
+        return frames / FRAMES_PER_SECOND
 
 
 class Recognizer:
     """An `Engine` over any `SpeechModel`."""
 
     def __init__(
-        self, model: SpeechModel, checkpoint: Checkpoint, vad: VadSettings, voices: Voices | None = None
+        self,
+        model: SpeechModel,
+        checkpoint: Checkpoint,
+        vad: VadSettings,
+        voices: Voices | None = None,
+        *,
+        context: str = "short",
     ) -> None:
-        """Put the parts together; `model` was loaded from `checkpoint`, and without `voices` hears everybody."""
+        """Put the parts together; `model` was loaded from `checkpoint`, and without `voices` hears everybody.
+
+        `context` is one of `domain.settings.CONTEXTS`.
+        """
         self._model = model
+        self._context = context
         self._checkpoint = checkpoint
         self._vad = vad
         self._voices = voices
@@ -53,26 +82,39 @@ class Recognizer:
         """The same voice on the base model, with as much memory free as can be."""
         return voice if self._voices is None else self._voices.without_profiles(voice)
 
-    def hear(
-        self, model: SpeechModel, power: Spectrogram, language: str, clock: StageClock, draft: Sequence[int] = ()
+    def hear(self, model: SpeechModel, window: Window, clock: StageClock) -> Steps[DecodedWindow]:
+        """Recognise a window.
+
+        A model that was not trained for a short context gets one all the same, and the full one where that went wrong.
+        """
+        trained_pad = self._checkpoint.context.pad_seconds
+        if self._context == "full":
+            return (yield from self._hear(model, window, clock, WINDOW_SECONDS))
+        if trained_pad is not None:
+            return (yield from self._hear(model, window, clock, trained_pad))
+        heard = yield from self._hear(model, window, clock, UNTRAINED_PAD_SECONDS, guarded=True)
+        if not heard.is_doubtful:
+            return heard
+        return (yield from self._hear(model, replace(window, draft=()), clock, WINDOW_SECONDS))
+
+    def _hear(
+        self, model: SpeechModel, window: Window, clock: StageClock, pad_seconds: float, *, guarded: bool = False
     ) -> Steps[DecodedWindow]:
-        """Recognise a window of Mel power (mel bins, frames), at most 30 s; `draft` holds the likely tokens."""
-        seconds = power.shape[1] / FRAMES_PER_SECOND
-        pad_seconds = self._checkpoint.context.pad_seconds
-        pad = round((WINDOW_SECONDS - seconds if pad_seconds is None else pad_seconds) * FRAMES_PER_SECOND)
+        pad = round(min(pad_seconds, WINDOW_SECONDS - window.seconds) * FRAMES_PER_SECOND)
         with clock.stage("features"):
-            spectrogram = compress(np.pad(power, ((0, 0), (0, max(0, pad)))))
+            spectrogram = compress(np.pad(window.power, ((0, 0), (0, max(0, pad)))))
         with clock.stage("encode"):
             session = model.encode(spectrogram)
         yield
-        steps = self._decoder.steps(session, language, seconds, model.longest_answer, draft)
+        longest = model.longest_answer
+        steps = self._decoder.steps(session, window.language, window.seconds, longest, window.draft, guarded=guarded)
         while True:
             with clock.stage("decode"):
                 try:
                     next(steps)
                 except StopIteration as end:
-                    window: DecodedWindow = end.value
-                    return window
+                    decoded: DecodedWindow = end.value
+                    return decoded
             yield
 
 
@@ -181,12 +223,13 @@ class RecognizedUtterance:
         return voice
 
     def _hear(self, voice: Voice, power: Spectrogram, draft: Sequence[int]) -> Steps[DecodedWindow]:
+        window = Window(power, self._language, draft)
         try:
-            return (yield from self._recognizer.hear(voice.model, power, self._language, self._clock, draft))
+            return (yield from self._recognizer.hear(voice.model, window, self._clock))
         except OutOfMemoryError:
             voice = self._recognizer.without_profiles(voice)
             self._listened = (ENOUGH_SPEECH_SAMPLES, voice)
-        return (yield from self._recognizer.hear(voice.model, power, self._language, self._clock))
+        return (yield from self._recognizer.hear(voice.model, replace(window, draft=()), self._clock))
 
     def _samples(self) -> Samples:
         return np.concatenate(self._chunks) if self._chunks else np.zeros(0, np.float32)
