@@ -28,6 +28,7 @@ from wyoming_piwhisper.service.inference import InferenceService
 
 FACTORY = "fakes:load_fake_engine"
 MODEL = ModelDescription("fake", "Counts samples", ("en", "de"), "Nobody", "https://example.org/", "1")
+ENDPOINT_SAMPLES = 4800
 WAIT_SECONDS = 20.0
 """Bound of every wait in the tests; none comes near it."""
 
@@ -47,6 +48,10 @@ class FakeUtterance:
 
     def think(self) -> bool:
         return False
+
+    def endpoint(self) -> Transcription | None:
+        is_over = (self._folder / "endpoint").exists() and sum(map(len, self._samples)) >= ENDPOINT_SAMPLES
+        return self.finish() if is_over else None
 
     def finish(self) -> Transcription:
         heard = np.concatenate([np.zeros(0, np.float32), *self._samples])

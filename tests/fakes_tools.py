@@ -40,6 +40,9 @@ class ScriptedUtterance:
     def think(self) -> bool:
         return False
 
+    def endpoint(self) -> Transcription | None:
+        return None
+
     def finish(self) -> Transcription:
         if self._text is None:
             raise InferenceError("the model failed")

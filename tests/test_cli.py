@@ -59,7 +59,7 @@ def stub() -> Iterator[tuple[str, list[bytes]]]:
 
 def info_bytes() -> bytes:
     """The description of a server, on the wire."""
-    info = info_of(MODEL).event()
+    info = info_of(MODEL, finds_end=False).event()
     return json.dumps(info.to_dict()).encode() + b"\n"
 
 

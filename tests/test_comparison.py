@@ -37,6 +37,9 @@ class Listener:
     def think(self) -> bool:
         return False
 
+    def endpoint(self) -> Transcription | None:
+        return None
+
     def finish(self) -> Transcription:
         right = "accent-indian" in self._options.profile
         text = "turn on the light" if right else "turn off the light"

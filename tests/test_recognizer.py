@@ -18,7 +18,8 @@ from wyoming_piwhisper.engine.decoding import Logits
 from wyoming_piwhisper.engine.features import Spectrogram
 from wyoming_piwhisper.engine.interface import Utterance
 from wyoming_piwhisper.engine.loading import load_engine
-from wyoming_piwhisper.engine.recognizer import ENOUGH_SPEECH_SAMPLES, Recognizer
+from wyoming_piwhisper.engine.recognizer import Recognizer
+from wyoming_piwhisper.engine.utterance import ENOUGH_SPEECH_SAMPLES
 from wyoming_piwhisper.engine.voices import Voice
 
 PROMPT = 2

@@ -94,6 +94,8 @@ def test_printed_settings_are_read_back_to_the_same(tmp_path: Path) -> None:
         ("asr: {timeout_seconds: 0}", r"asr\.timeout_seconds"),
         ("vad: {aggressiveness: 4}", r"vad\.aggressiveness"),
         ("vad: {pad_ms: -1}", r"vad\.pad_ms"),
+        ("vad: {endpointing: 1}", r"vad\.endpointing: 1 is not true or false"),
+        ("vad: {endpointing: 'on'}", r"vad\.endpointing: 'on' is not true or false"),
         ("vad: {start_ms: 330}", r"vad\.start_ms: 330 is above the start window of 300 ms"),
         ("log: {level: loud}", r"log\.level"),
         ("server: 3", "server in .*: holds 3"),
@@ -113,6 +115,7 @@ def test_a_wrong_file_is_refused_in_one_line_that_names_the_key(tmp_path: Path, 
     [
         ({"PIWHISPER_ASR_MODLE": "x"}, "PIWHISPER_ASR_MODLE: .* did you mean PIWHISPER_ASR_MODEL"),
         ({"PIWHISPER_ASR_THREADS": "two"}, r"asr\.threads: 'two' .* \(from PIWHISPER_ASR_THREADS\)"),
+        ({"PIWHISPER_VAD_ENDPOINTING": "perhaps"}, r"vad\.endpointing: 'perhaps' is not true or false"),
         ({"PIWHISPER_ASR_MODEL": ""}, r"asr\.model: empty.* \(from PIWHISPER_ASR_MODEL\)"),
         ({"PIWHISPER_ASR_MODEL_FILE": "/nowhere/at/all"}, "PIWHISPER_ASR_MODEL_FILE: cannot read /nowhere/at/all"),
         ({"PIWHISPER_CONFIG": "/nowhere/at/all"}, "config: cannot read /nowhere/at/all: No such file"),
@@ -126,3 +129,8 @@ def test_a_wrong_environment_is_refused(environment: dict[str, str], message: st
 def test_a_wrong_value_names_its_flag() -> None:
     with pytest.raises(SettingsError, match=r"vad\.aggressiveness: 9 .* \(from --vad-aggressiveness\)"):
         load_settings({"vad.aggressiveness": "9"}, {})
+
+
+@pytest.mark.parametrize(("text", "value"), [("off", False), ("False", False), ("true", True), ("yes", True)])
+def test_truths_may_be_spelled_in_several_ways(text: str, *, value: bool) -> None:
+    assert load_settings({}, {"PIWHISPER_VAD_ENDPOINTING": text}).vad.endpointing is value

@@ -40,7 +40,9 @@ async def serve(settings: Settings, engine_factory: str = DEFAULT_ENGINE_FACTORY
         inference = InferenceService(plan, engine_factory)
         stack.push_async_callback(inference.aclose)
         await inference.start()
-        recognition = Recognition(inference, model.description, settings.asr.language, settings.speaker)
+        recognition = Recognition(
+            inference, model.description, settings.asr.language, settings.vad.endpointing, settings.speaker
+        )
         server = await stack.enter_async_context(WyomingServer(settings.server, recognition))
         _LOGGER.info("Listening on %s; %s", server.endpoint, _invitation(server.endpoint))
         await _first_of(stop, server, inference)

@@ -110,15 +110,19 @@ class VadSettings:
     aggressiveness: int = _option(2, "webrtcvad mode, 0 (lets most through) to 3 (lets least through)")
     start_ms: int = _option(150, "So much speech within the start window opens the gate")
     stop_ms: int = _option(600, "So much without speech closes the gate")
-    pad_ms: int = _option(
-        240, "Audio kept before and after what the gate let through, so that no first or last sound is lost"
+    pad_ms: int = _option(240, "Audio kept before what the gate let through, so that no first sound is lost")
+    tail_ms: int = _option(
+        150, "Audio kept after it; in a pause of that length what was said so far is heard ahead of the end"
+    )
+    endpointing: bool = _option(
+        True, "Whether a command that sounds complete is answered before the client stops; off for dictation"
     )
 
     def __post_init__(self) -> None:
         """Refuse values outside what webrtcvad knows."""
         if not 0 <= self.aggressiveness <= 3:
             raise SettingsError(f"vad.aggressiveness: {self.aggressiveness} is not 0, 1, 2 or 3")
-        for name in ("start_ms", "stop_ms", "pad_ms"):
+        for name in ("start_ms", "stop_ms", "pad_ms", "tail_ms"):
             if getattr(self, name) < 0:
                 raise SettingsError(f"vad.{name}: {getattr(self, name)} is negative")
         if self.start_ms > MAX_START_MS:

@@ -23,6 +23,22 @@ class RecognitionOptions:
 
 
 @dataclass(frozen=True)
+class Speculation:
+    """What became of the times that an utterance was heard ahead of its end."""
+
+    kept: int = 0
+    """Nothing followed: it was the answer."""
+    verified: int = 0
+    """More followed, and its words were the draft of the next time."""
+    dropped: int = 0
+    """More followed before it was done."""
+
+    def __add__(self, other: "Speculation") -> "Speculation":
+        """Both together."""
+        return Speculation(self.kept + other.kept, self.verified + other.verified, self.dropped + other.dropped)
+
+
+@dataclass(frozen=True)
 class Transcription:
     """The words of one utterance; empty `text` means that nobody spoke."""
 
@@ -44,6 +60,7 @@ class Transcription:
     """Whether that model was at hand; the base model always is."""
     was_ready: bool = False
     """Whether all speech had been heard ahead of the end."""
+    speculation: Speculation = field(default_factory=Speculation)
     traits: dict[Trait, TraitEstimate] = field(default_factory=dict)
     """What the choice of profiles was based on; a trait that is missing was not looked for."""
 

@@ -1,5 +1,7 @@
 """The audio of one utterance on its way from a connection to the recogniser."""
 
+import asyncio
+import time
 from typing import TYPE_CHECKING, Final
 
 from wyoming_piwhisper.domain.errors import ProtocolError
@@ -10,8 +12,8 @@ from wyoming_piwhisper.service.inference import InferenceService
 if TYPE_CHECKING:
     from wyoming_piwhisper.service.utterance import Utterance
 
-_HAND_OVER_SECONDS: Final = 0.1
-"""Chunks are gathered to this length: Home Assistant sends 100 a second, and a hand-over costs far more than a copy."""
+_HAND_OVER_SECONDS: Final = 0.03
+"""Chunks are gathered to this length, which the speech gate takes at once: Home Assistant sends 100 a second."""
 
 
 class IncomingAudio:
@@ -31,14 +33,19 @@ class IncomingAudio:
         """Received in the present format; whole numbers, for 6000 additions of 0.01 are not 60."""
         self._earlier_seconds = 0.0
         """Received in formats before it."""
+        self._begun = asyncio.Event()
+        self._completed_at: float | None = None
+        self._is_over = False
 
     async def add(self, pcm_format: PcmFormat, pcm: bytes) -> None:
-        """Take the bytes of the next chunk, which says its own format.
+        """Take the bytes of the next chunk, which says its own format; ignored where the answer is there.
 
         Raises:
             ProtocolError: the utterance gets too long.
             OverloadedError: too many utterances wait already.
         """
+        if self._is_over:
+            return
         if pcm_format != self._format:
             self._change_format(pcm_format)
         self._bytes += len(pcm)
@@ -46,30 +53,52 @@ class IncomingAudio:
             raise ProtocolError(f"audio: longer than the limit of {self._max_seconds:g} s per utterance")
         if self._utterance is None and pcm:
             self._utterance = await self._inference.open(self._options)
+            self._begun.set()
         self._gathered += pcm
         if len(self._gathered) >= self._enough_bytes:
             self._convert_gathered()
 
-    async def finish(self) -> Transcription:
-        """Wait for the transcript.
+    @property
+    def is_owed(self) -> bool:
+        """Whether no chunk follows and the answer is not there."""
+        return self._completed_at is not None and not self._is_over
+
+    @property
+    def seconds_since_end(self) -> float | None:
+        """Since no chunk followed any more; None while chunks come."""
+        return None if self._completed_at is None else time.monotonic() - self._completed_at
+
+    async def answer(self) -> Transcription | None:
+        """Wait for the transcript, which may come before `complete`; None where the utterance is given up.
 
         Raises:
             InferenceError: the recogniser failed on it.
         """
-        if self._utterance is None:
-            return Transcription(text="", language=self._options.language or "", audio_seconds=0.0)
-        return await self._utterance.finish()
+        try:
+            await self._begun.wait()
+            if self._is_over:
+                return None
+            if self._utterance is None:
+                return Transcription(text="", language=self._options.language or "", audio_seconds=0.0)
+            return await self._utterance.answer()
+        finally:
+            self.abandon()
 
     def complete(self) -> None:
         """Hand over what is still held back; no chunk follows."""
-        self._flush()
-        if self._utterance is not None:
-            self._utterance.complete()
+        self._completed_at = time.monotonic()
+        if not self._is_over:
+            self._flush()
+            if self._utterance is not None:
+                self._utterance.complete()
+            self._begun.set()
 
     def abandon(self) -> None:
-        """Give the utterance up; may be called at any time and more than once."""
+        """Give the utterance up, unless it is answered; may be called at any time and more than once."""
+        self._is_over = True
         if self._utterance is not None:
             self._utterance.abandon()
+        self._begun.set()
 
     def _change_format(self, pcm_format: PcmFormat) -> None:
         self._flush()

@@ -39,7 +39,8 @@ _SECTIONS: Final = {
 }
 RECOGNISER_SECTIONS: Final = ("asr", "vad", "speaker", "profiles", "log")
 """What matters to commands that recognise without serving."""
-_KIND_NAMES: Final = {int: "a whole number", float: "a number", str: "a text"}
+_KIND_NAMES: Final = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+_TRUTHS: Final = {"true": True, "false": False, "yes": True, "no": False, "on": True, "off": False}
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Option:
 
     section: str
     name: str
-    kind: type[int] | type[float] | type[str]
+    kind: type[int] | type[float] | type[str] | type[bool]
     default: int | float | str
     meaning: str
     short: str = ""
@@ -94,7 +95,8 @@ def add_options(parser: argparse.ArgumentParser, sections: Iterable[str] = tuple
         group = parser.add_argument_group(f"{section} settings")
         for option in options():
             if option.section == section:
-                shown = option.default if option.default != "" else "empty"
+                shown = "empty" if option.default == "" else str(option.default)
+                shown = shown.lower() if option.kind is bool else shown
                 flags = [flag for flag in (option.short, option.flag) if flag]
                 group.add_argument(
                     *flags, dest=option.key, metavar="VALUE", help=f"{option.meaning} (default: {shown})"
@@ -208,10 +210,10 @@ def _converted(option: Option, given: _Given) -> int | float | str:
     problem = f"{option.key}: {value!r} is not {_KIND_NAMES[option.kind]} (from {given.origin})"
     try:
         if isinstance(value, str) and given.is_text:
-            value = option.kind(value)
+            value = _TRUTHS[value.lower()] if option.kind is bool else option.kind(value)
         elif type(value) is int and option.kind is float:
             value = float(value)
-    except (ValueError, OverflowError) as error:
+    except (ValueError, KeyError, OverflowError) as error:
         raise SettingsError(problem) from error
     if type(value) is not option.kind or (isinstance(value, float) and not math.isfinite(value)):
         raise SettingsError(problem)

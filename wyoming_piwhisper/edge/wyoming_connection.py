@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import logging
 import re
-import time
 from dataclasses import dataclass, field
 from typing import Final, TypeVar, cast
 
@@ -53,6 +52,8 @@ class Recognition:
     model: ModelDescription
     language: str
     """BCP 47 code used when a client names none."""
+    finds_end: bool = False
+    """Whether utterances are answered as soon as they seem to be over."""
     speaker: SpeakerSettings = field(default_factory=SpeakerSettings)
     """Of utterances whose client says nothing else; the Wyoming protocol has no words for it."""
 
@@ -87,7 +88,8 @@ class WyomingConnection:
         self._options = recognition.options(None)
         self._audio: IncomingAudio | None = None
         self._unanswered: asyncio.Queue[IncomingAudio | None] = asyncio.Queue()
-        self._owed = 0
+        self._open: list[IncomingAudio] = []
+        """The utterances without an answer."""
         self._idle = asyncio.timeout(None)
 
     async def run(self) -> None:
@@ -103,8 +105,7 @@ class WyomingConnection:
             _LOGGER.exception("A connection is closed by an error of ours")
             await self.refuse(PiWhisperError("internal error"))
         finally:
-            if self._audio is not None:
-                self._audio.abandon()
+            self._abandon_current()
             await self._close()
 
     async def turn_away(self, reason: PiWhisperError) -> None:
@@ -134,6 +135,7 @@ class WyomingConnection:
                 if self._eof_abandons:
                     answers.cancel()
                 else:
+                    self._abandon_current()
                     self._unanswered.put_nowait(None)
         except TimeoutError as error:
             seconds = self._settings.idle_timeout_seconds
@@ -157,7 +159,7 @@ class WyomingConnection:
             _require_text("ping: text", text)
             await self._send(Pong(text=text).event())
         elif Describe.is_type(event.type):
-            await self._send(info_of(self._recognition.model).event())
+            await self._send(info_of(self._recognition.model, finds_end=self._recognition.finds_end).event())
         elif Transcribe.is_type(event.type):
             language = _contents(Transcribe, event).language
             _require_text("transcribe: language", language)
@@ -169,53 +171,51 @@ class WyomingConnection:
 
     def _begin_audio(self, start: AudioStart) -> None:
         PcmFormat(start.rate, start.width, start.channels)
+        self._abandon_current()
+
+    def _abandon_current(self) -> None:
         if self._audio is not None:
             self._audio.abandon()
         self._audio = None
 
     def _current_audio(self) -> IncomingAudio:
         if self._audio is None:
+            if len(self._open) > _MAX_UNANSWERED:
+                raise OverloadedError(f"{_MAX_UNANSWERED} utterances of this connection wait for their answers already")
             self._audio = IncomingAudio(
                 self._recognition.inference, self._options, self._settings.max_utterance_seconds
             )
+            self._open.append(self._audio)
+            self._unanswered.put_nowait(self._audio)
         return self._audio
 
     def _end_audio(self) -> None:
-        if self._unanswered.qsize() >= _MAX_UNANSWERED:
-            raise OverloadedError(f"{_MAX_UNANSWERED} utterances of this connection wait for their answers already")
-        audio = self._current_audio()
+        self._current_audio().complete()
         self._audio = None
-        audio.complete()
-        self._owed += 1
         self._restart_idle_time()
-        self._unanswered.put_nowait(audio)
 
     async def _answer_in_order(self) -> None:
         while (audio := await self._unanswered.get()) is not None:
-            began = time.monotonic()
-            try:
-                transcription = await audio.finish()
-            finally:
-                audio.abandon()
-                self._owed -= 1
-                self._restart_idle_time()
-            _log(transcription, time.monotonic() - began)
-            await self._send(Transcript(text=transcription.text, language=transcription.language or None).event())
+            transcription = await audio.answer()
+            self._open.remove(audio)
+            self._restart_idle_time()
+            if transcription is not None:
+                _log(transcription, audio.seconds_since_end)
+                await self._send(Transcript(text=transcription.text, language=transcription.language or None).event())
 
     def _restart_idle_time(self) -> None:
         """Count from now, or not at all while it is we who owe something."""
         if not self._idle.expired():
             now = asyncio.get_running_loop().time()
-            self._idle.reschedule(None if self._owed else now + self._settings.idle_timeout_seconds)
+            owes = any(audio.is_owed for audio in self._open)
+            self._idle.reschedule(None if owes else now + self._settings.idle_timeout_seconds)
 
     async def _send(self, event: Event) -> None:
         await async_write_event(event, self._writer)
 
     def _abandon_unanswered(self) -> None:
-        while not self._unanswered.empty():
-            audio = self._unanswered.get_nowait()
-            if audio is not None:
-                audio.abandon()
+        for audio in self._open:
+            audio.abandon()
 
     async def _close(self) -> None:
         self._writer.close()
@@ -247,13 +247,13 @@ def _first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return (expected or leaves or list(group.exceptions))[0]
 
 
-def _log(transcription: Transcription, latency_seconds: float) -> None:
+def _log(transcription: Transcription, latency_seconds: float | None) -> None:
     stages = ", ".join(f"{stage} {seconds:.3f} s" for stage, seconds in transcription.stage_seconds.items())
     _LOGGER.info(
-        "Utterance: %.2f s of audio, %.2f s of speech, answered %.3f s after its end (%s%s%s)",
+        "Utterance: %.2f s of audio, %.2f s of speech, answered %s (%s%s%s)",
         transcription.audio_seconds,
         transcription.speech_seconds,
-        latency_seconds,
+        "before its end" if latency_seconds is None else f"{latency_seconds:.3f} s after its end",
         stages or "no model needed",
         "" if transcription.profile_was_cached else ", model merged anew",
         ", heard ahead of the end" if transcription.was_ready else "",

@@ -11,8 +11,11 @@ PROGRAM_NAME: Final = "piwhisper"
 """Home Assistant builds the identity of the service from it: a change makes it a new, unknown service."""
 
 
-def info_of(model: ModelDescription) -> Info:
-    """Describe the server as one speech-to-text program with the one `model` that it runs."""
+def info_of(model: ModelDescription, *, finds_end: bool) -> Info:
+    """Describe the server as one speech-to-text program with the one `model` that it runs.
+
+    One that `finds_end` answers when an utterance seems to be over; Home Assistant (from 2026.10) then does not look.
+    """
     return Info(
         asr=[
             AsrProgram(
@@ -32,7 +35,7 @@ def info_of(model: ModelDescription) -> Info:
                     )
                 ],
                 supports_transcript_streaming=False,
-                requires_external_vad=True,
+                requires_external_vad=not finds_end,
             )
         ]
     )

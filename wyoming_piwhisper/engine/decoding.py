@@ -59,6 +59,8 @@ class DecodedWindow:
     average_log_probability: float
     """Mean natural logarithm over the tokens and the end, at most 0."""
     no_speech_probability: float
+    end_probability: float = 0.0
+    """Of the end after the last token, in [0, 1]; 0 where the answer was cut."""
     is_doubtful: bool = False
     """Whether the model seems to have gone astray; only told where that was asked for."""
 
@@ -122,9 +124,10 @@ class GreedyDecoder:
         average = float(np.mean(log_probabilities)) if log_probabilities else 0.0
         doubtful = guarded and (not ended or average < LOG_PROBABILITY_THRESHOLD)
         if not tokens or self._nobody_spoke(no_speech, average):
-            return DecodedWindow("", (), 0.0, no_speech, doubtful)
+            return DecodedWindow("", (), 0.0, no_speech, is_doubtful=doubtful)
         text = self._tokenizer.decode(tokens, skip_special_tokens=True).strip()
-        return DecodedWindow(text, tuple(tokens), average, no_speech, doubtful)
+        end = float(np.exp(log_probabilities[-1])) if ended else 0.0
+        return DecodedWindow(text, tuple(tokens), average, no_speech, end, doubtful)
 
     def _no_speech_probability(self, logits: Logits) -> float:
         """Probability of the no-speech token right after the start token."""

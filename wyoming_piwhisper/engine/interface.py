@@ -18,6 +18,12 @@ class Utterance(Protocol):
         To be called when nothing else waits. It changes no answer, only how soon `finish` has it.
         """
 
+    def endpoint(self) -> Transcription | None:
+        """The transcript, as soon as it seems that nothing more will be said; the utterance may go on all the same.
+
+        To be called for audio that comes as fast as it is spoken, after `think` has nothing more to do.
+        """
+
     def finish(self) -> Transcription:
         """Return the transcript of all samples fed; called once.
 

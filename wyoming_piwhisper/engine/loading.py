@@ -18,9 +18,10 @@ from wyoming_piwhisper.engine.features import FRAMES_PER_SECOND
 from wyoming_piwhisper.engine.interface import Engine
 from wyoming_piwhisper.engine.merged_models import MergeableModel, MergedModels
 from wyoming_piwhisper.engine.profile_library import BaseModel, ProfileLibrary
-from wyoming_piwhisper.engine.recognizer import Recognizer, Window
+from wyoming_piwhisper.engine.recognizer import Recognizer
 from wyoming_piwhisper.engine.trait_models import TraitModels
 from wyoming_piwhisper.engine.voices import Voices
+from wyoming_piwhisper.engine.windows import Window
 
 _LOGGER = logging.getLogger(__name__)
 WARM_UP_SECONDS: Final = 3.0

@@ -38,11 +38,14 @@ class SpeechGate:
         self._start_frames = max(1, round(settings.start_ms / FRAME_MS))
         self._stop_frames = max(1, round(settings.stop_ms / FRAME_MS))
         self._pad_samples = SAMPLE_RATE * settings.pad_ms // 1000
+        self._tail_samples = SAMPLE_RATE * settings.tail_ms // 1000
         self._recent: deque[bool] = deque(maxlen=START_WINDOW_FRAMES)
         self._rest = np.zeros(0, np.float32)
         self._frames = 0
         self._opened_at: int | None = None
-        self._last_voiced = 0
+        self._last_voiced = -1
+        self._closed_at: int | None = None
+        self._longest_pause_frames = 0
         self._closed: list[SpeechRegion] = []
 
     def feed(self, samples: Samples) -> None:
@@ -57,8 +60,17 @@ class SpeechGate:
     @property
     def pause_is_settled(self) -> bool:
         """Whether it has been silent for so long that more silence would change no region."""
-        silent = (self._frames - self._last_voiced - 1) * FRAME_SAMPLES
-        return silent >= self._pad_samples
+        return self.silence_seconds * SAMPLE_RATE >= self._tail_samples
+
+    @property
+    def silence_seconds(self) -> float:
+        """How long it has been silent."""
+        return (self._frames - self._last_voiced - 1) * FRAME_MS / 1000
+
+    @property
+    def longest_pause_seconds(self) -> float:
+        """The longest silence so far with speech before and after it."""
+        return self._longest_pause_frames * FRAME_MS / 1000
 
     def regions(self) -> list[SpeechRegion]:
         """The regions so far, padded, in order, without overlap; the last one may still be open."""
@@ -70,20 +82,27 @@ class SpeechGate:
     def _advance(self, *, voiced: bool) -> None:
         self._recent.append(voiced)
         if voiced:
+            if self._opened_at is not None:
+                self._note_pause(self._last_voiced + 1, self._frames)
             self._last_voiced = self._frames
         if self._opened_at is None:
             if sum(self._recent) >= self._start_frames and voiced:
                 self._opened_at = self._frames - _age_of_first_voiced(self._recent)
+                if self._closed_at is not None:
+                    self._note_pause(self._closed_at, self._opened_at)
         elif self._frames - self._last_voiced >= self._stop_frames:
             self._closed.append(self._padded(self._opened_at, self._last_voiced + 1))
-            self._opened_at = None
+            self._opened_at, self._closed_at = None, self._last_voiced + 1
             self._recent.clear()
         self._frames += 1
+
+    def _note_pause(self, first_frame: int, end_frame: int) -> None:
+        self._longest_pause_frames = max(self._longest_pause_frames, end_frame - first_frame)
 
     def _padded(self, first_frame: int, end_frame: int) -> SpeechRegion:
         start = max(0, first_frame * FRAME_SAMPLES - self._pad_samples)
         heard = self._frames * FRAME_SAMPLES + self._rest.size
-        return SpeechRegion(start, min(heard, end_frame * FRAME_SAMPLES + self._pad_samples))
+        return SpeechRegion(start, min(heard, end_frame * FRAME_SAMPLES + self._tail_samples))
 
 
 def _age_of_first_voiced(recent: deque[bool]) -> int:

@@ -1,16 +1,36 @@
-"""Speech regions to windows that a model can hear at once."""
+"""Windows, which a model can hear at once, from speech regions."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from wyoming_piwhisper.domain.audio import SAMPLE_RATE, Samples
+from wyoming_piwhisper.engine.features import FRAMES_PER_SECOND, Spectrogram
 from wyoming_piwhisper.engine.vad import SpeechRegion
 
 LONGEST_PAUSE_SECONDS: Final = 1.5
 """A longer pause between regions begins a new window: a model need not hear silence."""
 QUIET_SPAN_SECONDS: Final = 0.2
 """Length of the quiet place at which speech without a pause is cut."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """What is to be heard at once."""
+
+    power: Spectrogram
+    """Mel power (mel bins, frames), at most 30 s."""
+    language: str
+    draft: Sequence[int] = ()
+    """The likely tokens."""
+
+    @property
+    def seconds(self) -> float:
+        """Its length."""
+        frames: int = self.power.shape[1]
+        return frames / FRAMES_PER_SECOND
 
 
 def windows(regions: list[SpeechRegion], samples: Samples, longest_seconds: float) -> list[SpeechRegion]:

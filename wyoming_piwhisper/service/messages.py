@@ -15,7 +15,7 @@ import numpy as np
 from wyoming_piwhisper.domain.audio import Samples
 from wyoming_piwhisper.domain.settings import AsrSettings, EnginePlan, ProfileSettings, SpeakerSettings, VadSettings
 from wyoming_piwhisper.domain.traits import KnownTraits, TraitEstimate
-from wyoming_piwhisper.domain.transcription import RecognitionOptions, Transcription
+from wyoming_piwhisper.domain.transcription import RecognitionOptions, Speculation, Transcription
 
 PREFIX_BYTES: Final = 8
 _PREFIX: Final = struct.Struct("!II")
@@ -85,7 +85,7 @@ class Abandoned:
 
 @dataclass(frozen=True)
 class Answered:
-    """Worker to server: the transcript of an utterance."""
+    """Worker to server: the transcript of an utterance, which may come before `Finished` where it seems to be over."""
 
     kind: ClassVar[str] = "answered"
     utterance: int
@@ -161,4 +161,4 @@ def _options(fields: dict[str, Any]) -> RecognitionOptions:
 
 def _transcription(fields: dict[str, Any]) -> Transcription:
     traits = {trait: TraitEstimate(**estimate) for trait, estimate in fields["traits"].items()}
-    return Transcription(**fields | {"traits": traits})
+    return Transcription(**fields | {"traits": traits, "speculation": Speculation(**fields["speculation"])})

@@ -63,17 +63,27 @@ class Utterance:
             PiWhisperError: the recogniser has ended for good, for this reason.
         """
         self.complete()
+        outcome = await self.answer()
+        if outcome is None:
+            raise RuntimeError("the utterance was abandoned")
+        return outcome
+
+    async def answer(self) -> Transcription | None:
+        """Wait for the transcript, which may come before `complete` where the utterance seems to be over.
+
+        None where the utterance was abandoned meanwhile; a caller that is cancelled abandons it.
+
+        Raises:
+            InferenceError: the recogniser failed on it, or died over it twice.
+            PiWhisperError: the recogniser has ended for good, for this reason.
+        """
         try:
             await self._settled.wait()
         finally:
             self.abandon()
-        match self._outcome:
-            case Transcription():
-                return self._outcome
-            case PiWhisperError():
-                raise self._outcome
-            case None:
-                raise RuntimeError("the utterance was abandoned")
+        if isinstance(self._outcome, PiWhisperError):
+            raise self._outcome
+        return self._outcome
 
     def abandon(self) -> None:
         """Give the utterance up, if it is not answered yet; may be called at any time and more than once."""

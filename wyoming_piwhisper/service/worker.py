@@ -11,10 +11,12 @@ import queue
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import BinaryIO, Final
 
-from wyoming_piwhisper.domain.audio import Samples
+from wyoming_piwhisper.domain.audio import Samples, seconds_of
 from wyoming_piwhisper.domain.errors import InferenceError, PiWhisperError
 from wyoming_piwhisper.domain.settings import EnginePlan
 from wyoming_piwhisper.engine.interface import Engine, Utterance
@@ -22,9 +24,26 @@ from wyoming_piwhisper.service import messages
 
 _LOGGER = logging.getLogger(__name__)
 
+PRE_ROLL_SECONDS: Final = 2.0
+"""Of live audio, so much may come at once: what a satellite kept of the time before its wake word."""
 LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 EngineFactory = Callable[[EnginePlan], Engine]
+
+
+@dataclass
+class _Open:
+    """An utterance and how its audio comes."""
+
+    utterance: Utterance | InferenceError
+    began: float = field(default_factory=time.monotonic)
+    seconds: float = 0.0
+    """Of audio so far."""
+
+    @property
+    def is_live(self) -> bool:
+        """Whether audio comes as it is spoken, rather than from a file, in which more may follow a pause."""
+        return self.seconds <= time.monotonic() - self.began + PRE_ROLL_SECONDS
 
 
 class Worker:
@@ -37,7 +56,8 @@ class Worker:
         # Not bounded here: the server bounds connections, seconds of audio and utterances that wait.
         self._inbox: queue.SimpleQueue[messages.Message] = queue.SimpleQueue()
         self._abandoned: set[int] = set()
-        self._open: dict[int, Utterance | InferenceError] = {}
+        self._open: dict[int, _Open] = {}
+        self._endpointing = False
 
     def run(self) -> int:
         """Load the engine that the first message asks for, then answer until the server goes away."""
@@ -46,6 +66,7 @@ class Worker:
             return 1
         logging.basicConfig(level=load.log_level, format=LOG_FORMAT, stream=sys.stderr)
         threading.Thread(target=self._receive, name="messages from the server", daemon=True).start()
+        self._endpointing = load.plan.vad.endpointing
         try:
             engine = _load_engine(load)
         except PiWhisperError as error:
@@ -74,15 +95,22 @@ class Worker:
         return self._inbox.get()
 
     def _think(self, number: int) -> bool:
-        utterance = self._open[number]
-        if isinstance(utterance, InferenceError) or not self._inbox.empty():
+        """Do a piece of work for an utterance, or answer it where it seems to be over; False when there is nothing."""
+        opened = self._open[number]
+        if isinstance(opened.utterance, InferenceError) or not self._inbox.empty():
             return False
         try:
-            return utterance.think()
+            if opened.utterance.think():
+                return True
+            answer = opened.utterance.endpoint() if self._endpointing and opened.is_live else None
         except Exception as error:
             _LOGGER.exception("The engine failed on an utterance that is still being spoken")
-            self._open[number] = InferenceError(_reason(error))
+            opened.utterance = InferenceError(_reason(error))
             return False
+        if answer is not None:
+            del self._open[number]
+            self._send(messages.Answered(number, answer))
+        return False
 
     def _handle(self, engine: Engine, message: messages.Message) -> None:
         match message:
@@ -90,22 +118,20 @@ class Worker:
                 self._open.pop(number, None)
                 self._abandoned.discard(number)
             case messages.Opened(utterance=number, options=options) if number not in self._abandoned:
-                self._guarded(number, lambda: engine.open(options))
-            case messages.Fed(utterance=number, samples=samples) if number not in self._abandoned:
-                if not isinstance(utterance := self._open[number], InferenceError):
-                    self._guarded(number, lambda: _fed(utterance, samples))
-            case messages.Finished(utterance=number) if number not in self._abandoned:
-                self._send(_answer(number, self._open.pop(number)))
+                self._open[number] = _Open(_guarded(lambda: engine.open(options)))
+            case messages.Fed(utterance=number, samples=samples) if self._is_wanted(number):
+                opened = self._open[number]
+                opened.seconds += seconds_of(samples.size)
+                if not isinstance(utterance := opened.utterance, InferenceError):
+                    opened.utterance = _guarded(lambda: _fed(utterance, samples))
+            case messages.Finished(utterance=number) if self._is_wanted(number):
+                self._send(_answer(number, self._open.pop(number).utterance))
             case _:
                 pass
 
-    def _guarded(self, number: int, step: Callable[[], Utterance]) -> None:
-        """Keep what `step` returns as the utterance, or its error until an answer is owed."""
-        try:
-            self._open[number] = step()
-        except Exception as error:
-            _LOGGER.exception("The engine failed on an utterance that is still being spoken")
-            self._open[number] = InferenceError(_reason(error))
+    def _is_wanted(self, number: int) -> bool:
+        """Whether an utterance is neither given up nor answered."""
+        return number in self._open and number not in self._abandoned
 
     def _send(self, message: messages.Message) -> None:
         self._connection.sendall(messages.encode(message))
@@ -138,6 +164,15 @@ def _read_message(stream: BinaryIO) -> messages.Message | None:
     if len(body) < text_bytes + sample_bytes:
         return None
     return messages.decode(body[:text_bytes], body[text_bytes:])
+
+
+def _guarded(step: Callable[[], Utterance]) -> Utterance | InferenceError:
+    """What `step` returns, or its error, to be told when an answer is owed."""
+    try:
+        return step()
+    except Exception as error:
+        _LOGGER.exception("The engine failed on an utterance that is still being spoken")
+        return InferenceError(_reason(error))
 
 
 def _fed(utterance: Utterance, samples: Samples) -> Utterance:
