@@ -81,15 +81,11 @@ def main() -> None:
 
 def checkpoints(work: Path) -> None:
     """Write the checkpoint, and again in the form of faster-whisper."""
-    from random_checkpoint import write_random_checkpoint
+    from random_checkpoint import write_for_faster_whisper, write_random_checkpoint
 
     folder = write_random_checkpoint(work / "random-tiny")
-    converted = work / "random-tiny-int8"
-    if has("faster-whisper") and not (converted / "model.bin").exists():
-        from ctranslate2.converters import TransformersConverter
-
-        files = ["tokenizer.json", "preprocessor_config.json"]
-        TransformersConverter(str(folder), copy_files=files).convert(str(converted), quantization="int8", force=True)
+    if has("faster-whisper"):
+        write_for_faster_whisper(folder)
 
 
 def has(engine: str) -> bool:
