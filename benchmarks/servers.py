@@ -37,6 +37,8 @@ class Server:
     answers: list[Answer] = field(default_factory=list)
     cpu_seconds: list[float] = field(default_factory=list)
     """Of all its processes, for each clip."""
+    resident: str = ""
+    """Megabytes of each process in the end."""
 
     @property
     def waits(self) -> list[float]:
@@ -52,9 +54,9 @@ class Server:
         """CPU seconds so far."""
         return sum(sum(process.cpu_times()[:2]) for process in self.family)
 
-    def memory(self) -> str:
-        """Resident megabytes of each process."""
-        return " + ".join(f"{process.memory_info().rss / 1e6:.0f}" for process in self.family)
+    def weigh(self) -> None:
+        """Note the memory."""
+        self.resident = " + ".join(f"{process.memory_info().rss / 1e6:.0f}" for process in self.family)
 
 
 def random_weights() -> Path:

@@ -104,15 +104,20 @@ async def measure(servers: Sequence[Server], clips: Sequence[Clip], rounds: int)
         for server in servers:
             await stack.enter_async_context(running(server))
         for number in range(rounds + 1):
-            for clip in clips:
-                for server in servers:
-                    before = server.used()
-                    answer = await ask(server.port, clip)
-                    if number:
-                        server.answers.append(answer)
-                        server.cpu_seconds.append(server.used() - before)
+            await take_turns(servers, clips, counts=number > 0)
         for server in servers:
-            server.name += f" ({server.memory()} MB)"
+            server.weigh()
+
+
+async def take_turns(servers: Sequence[Server], clips: Sequence[Clip], *, counts: bool) -> None:
+    """Send each clip to each server."""
+    for clip in clips:
+        for server in servers:
+            before = server.used()
+            answer = await ask(server.port, clip)
+            if counts:
+                server.answers.append(answer)
+                server.cpu_seconds.append(server.used() - before)
 
 
 @contextlib.asynccontextmanager
@@ -177,7 +182,7 @@ def report(servers: Sequence[Server], clips: int, args: argparse.Namespace) -> N
         cpu = 1000 * float(np.median(server.cpu_seconds))
         after_speech = 1000 * float(np.median([answer.after_speech for answer in server.answers]))
         waits = f"{np.median(server.waits):.1f} ms | {np.percentile(server.waits, 95):.1f} ms"
-        print(f"| {server.name} | {waits} | {after_speech:.0f} ms | - | {cpu:.0f} ms |")
+        print(f"| {server.name} ({server.resident} MB) | {waits} | {after_speech:.0f} ms | - | {cpu:.0f} ms |")
     print("\nNo server here sends partial transcripts.")
 
 
