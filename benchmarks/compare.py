@@ -32,9 +32,11 @@ ENGINES = (
     "ours onnx, 30 s context",
     REFERENCE,
     "faster-whisper int8 beam 5",
+    "whisper.cpp q8_0",
+    "whisper.cpp q8_0, short context",
     "transformers",
 )
-NEEDS = {"faster-whisper": "faster_whisper", "transformers": "transformers"}
+NEEDS = {"faster-whisper": "faster_whisper", "whisper.cpp": "pywhispercpp", "transformers": "transformers"}
 BUSY = "import os\nwhile os.getppid() > 1: pass"
 
 
@@ -80,12 +82,15 @@ def main() -> None:
 
 
 def checkpoints(work: Path) -> None:
-    """Write the checkpoint, and again in the form of faster-whisper."""
-    from random_checkpoint import write_for_faster_whisper, write_random_checkpoint
+    """Write the checkpoint, and again in the forms of others."""
+    from ggml_checkpoint import write_for_whisper_cpp
+    from random_checkpoint import END, write_for_faster_whisper, write_random_checkpoint
 
     folder = write_random_checkpoint(work / "random-tiny")
     if has("faster-whisper"):
         write_for_faster_whisper(folder)
+    if has("whisper.cpp"):
+        write_for_whisper_cpp(folder, text_tokens=END)
 
 
 def has(engine: str) -> bool:

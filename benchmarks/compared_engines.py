@@ -40,6 +40,8 @@ def opened(name: str, work: Path, threads: int) -> Hear:
         return ours(work / "random-tiny", threads, name.split()[1].rstrip(","), full="30 s" in name)
     if name.startswith("faster-whisper"):
         return faster_whisper(work / "random-tiny-int8", threads, int(name.rsplit(maxsplit=1)[-1]))
+    if name.startswith("whisper.cpp"):
+        return whisper_cpp(work / "random-tiny", threads, short="short" in name)
     return transformers(work / "random-tiny", threads)
 
 
@@ -93,6 +95,32 @@ def faster_whisper(folder: Path, threads: int, beam: int) -> Hear:
             compression_ratio_threshold=None,
         )
         return sum(len(segment.tokens) for segment in segments)
+
+    return hear
+
+
+def whisper_cpp(folder: Path, threads: int, *, short: bool) -> Hear:
+    """whisper.cpp; its encoder is cut short as ours, or fills up to 30 s, as it does of itself."""
+    from pywhispercpp.model import Model
+
+    context = json.loads((folder / "config.json").read_text())["wyoming_piwhisper"]["encoder_context"]
+    model = Model(
+        f"{folder}-q8_0.bin",
+        redirect_whispercpp_logs_to=None,
+        n_threads=threads,
+        language="en",
+        print_progress=False,
+        no_timestamps=True,
+        single_segment=True,
+        temperature_inc=0.0,
+        entropy_thold=0.0,
+    )
+
+    def hear(seconds: int, wanted: int) -> int:
+        states = min(1500, int(50 * (seconds + context["pad_seconds"]))) if short else 0
+        # It stops after one token more than it is told.
+        segments = model.transcribe(noise(seconds), max_tokens=wanted - 1, audio_ctx=states)
+        return sum(len(segment.text.split()) for segment in segments)
 
     return hear
 

@@ -28,6 +28,7 @@ LENGTHS = {3: 12, 10: 30, 30: 90}
 GOAL = "at most 2 with 1 thread at 3 s"
 TINY_EN = WhisperConfig(51864, 384, 4, 4, 6, 6, 1536, 1536, 80, 1500, 448)
 PAD_SECONDS = 0.64
+"""Of silence behind the audio, as in the random checkpoint."""
 KERNEL = 3
 """Frames that each of the encoder's convolutions sees at once."""
 ROWS, SIDE = 1024, 2048
