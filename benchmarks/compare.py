@@ -1,7 +1,8 @@
 """Our engines and others on the same audio, checkpoint and number of tokens, one after the other in one run.
 
 Each engine lives in a process of its own; they take turns in random order. The checkpoint has the sizes of
-whisper-tiny.en and random weights, which says nothing of what is heard.
+whisper-tiny.en and random weights, which says nothing of what is heard. Below each table stands how far ours is above
+the physical floor; see `floor.py`.
 """
 
 import argparse
@@ -12,14 +13,16 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
+from statistics import median, quantiles
 
-LENGTHS = {3: 12, 10: 30, 30: 90}
-"""Seconds of audio to tokens of the answer."""
+import floor
+from floor import LENGTHS
+
 PAUSE_SECONDS = 0.04
 """Between two engines, so that the threads of the last come to rest."""
 REFERENCE = "faster-whisper int8 beam 1"
@@ -29,13 +32,12 @@ ENGINES = (
     "ours onnx, 30 s context",
     REFERENCE,
     "faster-whisper int8 beam 5",
+    "whisper.cpp q8_0",
+    "whisper.cpp q8_0, short context",
     "transformers",
 )
-NEEDS = {"faster-whisper": "faster_whisper", "transformers": "transformers"}
+NEEDS = {"faster-whisper": "faster_whisper", "whisper.cpp": "pywhispercpp", "transformers": "transformers"}
 BUSY = "import os\nwhile os.getppid() > 1: pass"
-
-Hear = Callable[[int], int]
-"""Hears so many seconds; returns the tokens of the answer."""
 
 
 @dataclass
@@ -52,7 +54,7 @@ class Engine:
         """Let it hear once."""
         assert self.process.stdin is not None  # noqa: S101  (made with pipes)
         assert self.process.stdout is not None  # noqa: S101
-        print(seconds, file=self.process.stdin, flush=True)
+        print(seconds, LENGTHS[seconds], file=self.process.stdin, flush=True)
         answer = json.loads(self.process.stdout.readline())
         if answer["tokens"] != LENGTHS[seconds]:
             sys.exit(f"{self.name} said {answer['tokens']} tokens, not {LENGTHS[seconds]}")
@@ -70,28 +72,25 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9, help="measurements of each kind (default: 9)")
     parser.add_argument("--seconds", type=int, nargs="+", choices=LENGTHS, default=list(LENGTHS), help="of audio")
     parser.add_argument("--work", type=Path, default=Path("/tmp/wyoming-piwhisper-benchmark"), help="for checkpoints")  # noqa: S108
-    parser.add_argument("--engine", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.engine:
-        serve(args.engine, args.work, args.threads[0])
-        return
     checkpoints(args.work)
     for threads in args.threads:
-        engines = measure(args, threads)
+        engines, rates = measure(args, threads)
         report(engines, args, threads)
+        ours = engines[0]
+        floor.report(rates, {seconds: median(times) for seconds, times in ours.milliseconds.items()})
 
 
 def checkpoints(work: Path) -> None:
-    """Write the checkpoint, and again in the form of faster-whisper."""
-    from random_checkpoint import write_random_checkpoint
+    """Write the checkpoint, and again in the forms of others."""
+    from ggml_checkpoint import write_for_whisper_cpp
+    from random_checkpoint import END, write_for_faster_whisper, write_random_checkpoint
 
     folder = write_random_checkpoint(work / "random-tiny")
-    converted = work / "random-tiny-int8"
-    if has("faster-whisper") and not (converted / "model.bin").exists():
-        from ctranslate2.converters import TransformersConverter
-
-        files = ["tokenizer.json", "preprocessor_config.json"]
-        TransformersConverter(str(folder), copy_files=files).convert(str(converted), quantization="int8", force=True)
+    if has("faster-whisper"):
+        write_for_faster_whisper(folder)
+    if has("whisper.cpp"):
+        write_for_whisper_cpp(folder, text_tokens=END)
 
 
 def has(engine: str) -> bool:
@@ -99,8 +98,8 @@ def has(engine: str) -> bool:
     return all(find_spec(module) for name, module in NEEDS.items() if engine.startswith(name))
 
 
-def measure(args: argparse.Namespace, threads: int) -> list[Engine]:
-    """All engines with so many threads."""
+def measure(args: argparse.Namespace, threads: int) -> tuple[list[Engine], floor.Rates]:
+    """All engines with so many threads, and what the machine can do meanwhile."""
     order = random.Random(0)  # noqa: S311
     with ExitStack() as stack:
         for _ in range(args.busy):
@@ -111,14 +110,14 @@ def measure(args: argparse.Namespace, threads: int) -> list[Engine]:
                 for engine in order.sample(engines, len(engines)):
                     engine.hear(seconds, counts=number > 0)
                     time.sleep(PAUSE_SECONDS)
-        return engines
+        return engines, floor.measured(threads)
 
 
 def start(name: str, work: Path, threads: int, stack: ExitStack) -> Engine:
     """Start the process of an engine."""
     count = str(threads)
     environment = {**os.environ, "OMP_NUM_THREADS": count, "OPENBLAS_NUM_THREADS": count, "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, __file__, "--engine", name, "--work", str(work), "--threads", count]
+    command = [sys.executable, Path(__file__).with_name("compared_engines.py"), name, work, count]
     process = subprocess.Popen(  # noqa: S603
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
     )
@@ -126,114 +125,8 @@ def start(name: str, work: Path, threads: int, stack: ExitStack) -> Engine:
     return Engine(name, process)
 
 
-def serve(name: str, work: Path, threads: int) -> None:
-    """Be the process of an engine: read seconds, print what it took."""
-    import psutil
-
-    hear = opened(name, work, threads)
-    for line in sys.stdin:
-        began, cpu = time.perf_counter(), time.process_time()
-        tokens = hear(int(line))
-        figures = {
-            "milliseconds": 1000 * (time.perf_counter() - began),
-            "cpu": 1000 * (time.process_time() - cpu),
-            "tokens": tokens,
-            "megabytes": psutil.Process().memory_info().rss / 1e6,
-        }
-        print(json.dumps(figures), flush=True)
-
-
-def opened(name: str, work: Path, threads: int) -> Hear:
-    """Load an engine."""
-    if name.startswith("ours"):
-        return ours(work / "random-tiny", threads, name.split()[1].rstrip(","), full="30 s" in name)
-    if name.startswith("faster-whisper"):
-        return faster_whisper(work / "random-tiny-int8", threads, int(name.rsplit(maxsplit=1)[-1]))
-    return transformers(work / "random-tiny", threads)
-
-
-def noise(seconds: int) -> "np.ndarray":  # noqa: F821
-    """The same audio for all: shape (n,), float32, 16 kHz."""
-    import numpy as np
-
-    return np.random.default_rng(seconds).normal(0, 0.1, seconds * 16_000).astype(np.float32)
-
-
-def ours(folder: Path, threads: int, engine: str, *, full: bool) -> Hear:
-    """One of our engines, from samples to tokens."""
-    from wyoming_piwhisper.engine.backends import Backend, load_model
-    from wyoming_piwhisper.engine.checkpoint import read_checkpoint
-    from wyoming_piwhisper.engine.features import log_mel
-
-    checkpoint = read_checkpoint(folder)
-    model = load_model(checkpoint, Backend(engine, "cpu"), threads)
-
-    def hear(seconds: int) -> int:
-        pad = 30.0 - seconds if full else min(checkpoint.context.pad_seconds or 0.0, 30.0 - seconds)
-        session = model.encode(log_mel(noise(seconds), 80, int(pad * 16_000)))
-        logits = session.advance(checkpoint.rules.prompt("en"))
-        tokens: list[int] = []
-        while len(tokens) < LENGTHS[seconds]:
-            tokens.append(int(logits[-1].argmax()))
-            if len(tokens) < LENGTHS[seconds]:
-                logits = session.advance(tokens[-1:])
-        return len(tokens)
-
-    return hear
-
-
-def faster_whisper(folder: Path, threads: int, beam: int) -> Hear:
-    """faster-whisper as it is used, but for the length of the answer."""
-    from faster_whisper import WhisperModel
-
-    model = WhisperModel(str(folder), device="cpu", compute_type="int8", cpu_threads=threads)
-
-    def hear(seconds: int) -> int:
-        # CTranslate2 ends an answer after half of the longest length; two tokens are the prompt.
-        segments, _ = model.transcribe(
-            noise(seconds),
-            language="en",
-            beam_size=beam,
-            temperature=0,
-            without_timestamps=True,
-            max_new_tokens=2 * LENGTHS[seconds] - 2,
-            condition_on_previous_text=False,
-            suppress_tokens=[],
-            no_speech_threshold=None,
-            log_prob_threshold=None,
-            compression_ratio_threshold=None,
-        )
-        return sum(len(segment.tokens) for segment in segments)
-
-    return hear
-
-
-def transformers(folder: Path, threads: int) -> Hear:
-    """`generate` of transformers."""
-    import torch
-    from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneration
-
-    torch.set_num_threads(threads)
-    model = WhisperForConditionalGeneration.from_pretrained(folder).eval()
-    extract = WhisperFeatureExtractor()
-
-    @torch.inference_mode()
-    def hear(seconds: int) -> int:
-        features = extract(noise(seconds), sampling_rate=16_000, return_tensors="pt").input_features
-        count = LENGTHS[seconds]
-        prompt = torch.tensor([[50_257, 50_362]])
-        said = model.generate(
-            features, decoder_input_ids=prompt, max_new_tokens=count, min_new_tokens=count, do_sample=False, num_beams=1
-        )
-        return min(count, int(said.shape[1]))
-
-    return hear
-
-
 def report(engines: Sequence[Engine], args: argparse.Namespace, threads: int) -> None:
     """Print a table; ratios are to the reference of the same run."""
-    from statistics import median, quantiles
-
     reference = next((engine for engine in engines if engine.name == REFERENCE), engines[0])
     conditions = f"{args.busy} kept busy, {threads} threads, {args.rounds} rounds"
     print(f"\nCPU {platform.machine()}, {os.cpu_count()} cores, {conditions}\n")

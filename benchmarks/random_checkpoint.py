@@ -1,6 +1,7 @@
 """A checkpoint of the sizes of whisper-tiny.en with random weights, for benchmarks of speed where no other is at hand.
 
-Its end token never wins, so that every engine says as many tokens as it is told to.
+Its end token never wins, so that every engine says as many tokens as it is told to; or else wins after so many tokens,
+whatever is heard, so that servers which cannot be told say as much as each other.
 """
 
 import json
@@ -25,11 +26,15 @@ SPECIAL = {
     "<|nospeech|>": 50_361,
     "<|notimestamps|>": NO_TIMESTAMPS,
 }
+PROMPT_TOKENS = 2
+"""Start, and no timestamps."""
+POINTING = 10.0
+"""Length of what is added to positions; the rest of a state has a length of about 1."""
 ENCODER_CONTEXT = {"pad_seconds": 0.64, "longest_seconds": 30.0}
 
 
-def write_random_checkpoint(folder: Path) -> Path:
-    """Write it into `folder`, unless it is there; about 150 MB."""
+def write_random_checkpoint(folder: Path, answer_tokens: int | None = None) -> Path:
+    """Write it into `folder`, unless it is there; about 150 MB. It ends an answer after `answer_tokens`, or never."""
     if (folder / "model.safetensors").exists():
         return folder
     folder.mkdir(parents=True, exist_ok=True)
@@ -55,6 +60,8 @@ def write_random_checkpoint(folder: Path) -> Path:
     with torch.no_grad():
         # Logits of all special tokens are zero, and among so many others one is always larger.
         model.model.decoder.embed_tokens.weight[END:] = 0
+        if answer_tokens is not None:
+            _end_after(model, answer_tokens)
     model.save_pretrained(folder)
     generation = {
         "is_multilingual": False,
@@ -69,6 +76,27 @@ def write_random_checkpoint(folder: Path) -> Path:
     ours = {"wyoming_piwhisper": {"encoder_context": ENCODER_CONTEXT}}
     path.write_text(json.dumps(json.loads(path.read_text()) | ours))
     return folder
+
+
+def write_for_faster_whisper(folder: Path) -> Path:
+    """The checkpoint in `folder` once more in int8 as CTranslate2 reads it, in a folder beside, unless it is there."""
+    from ctranslate2.converters import TransformersConverter
+
+    converted = folder.with_name(f"{folder.name}-int8")
+    if not (converted / "model.bin").exists():
+        files = ["tokenizer.json", "preprocessor_config.json"]
+        TransformersConverter(str(folder), copy_files=files).convert(str(converted), quantization="int8", force=True)
+    return converted
+
+
+def _end_after(model: WhisperForConditionalGeneration, tokens: int) -> None:
+    """Let the end token win in all positions after `tokens` tokens of the answer, which point to it."""
+    direction = torch.randn(model.config.d_model)
+    direction -= direction.mean()
+    direction /= direction.norm()
+    decoder = model.model.decoder
+    decoder.embed_tokens.weight[END] = direction * decoder.embed_tokens.weight[0].norm()
+    decoder.embed_positions.weight[PROMPT_TOKENS - 1 + tokens :] += POINTING * direction
 
 
 def _write_tokenizer(folder: Path) -> None:

@@ -2,6 +2,10 @@
 
 The client sends what Home Assistant sends: 16 kHz PCM in chunks of 30 ms, in time, and `audio-stop` after 0.7 s of
 silence, where Home Assistant's own detector ends a command. Servers that are compared take turns on each clip.
+
+With `--peer-python` the real wyoming-faster-whisper runs beside ours; see `peer_server.py`. All then hear with one
+random checkpoint whose answers have 12 tokens. Our gate, our rules against noise and our work in pauses are as they
+always are; how often a draft is right with random weights says nothing about speech.
 """
 
 import argparse
@@ -9,20 +13,19 @@ import asyncio
 import contextlib
 import os
 import platform
-import re
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import psutil
 import soundfile
 import soxr
+from servers import ANSWER_TOKENS, PEER_BEAMS, Answer, Server, ours, peer, random_weights
 from wyoming.asr import Transcribe, Transcript
 from wyoming.audio import AudioChunk, AudioStart, AudioStop
 from wyoming.client import AsyncClient
@@ -41,31 +44,14 @@ SENTENCES = (
 )
 
 
-@dataclass
-class Server:
-    """A server that is measured."""
+@dataclass(frozen=True)
+class Clip:
+    """What a client sends."""
 
-    name: str
-    command: list[str]
-    port: int
-    process: psutil.Process | None = None
-    waits: list[float] = field(default_factory=list)
-    """Milliseconds from `audio-stop` to the transcript."""
-    cpu_seconds: list[float] = field(default_factory=list)
-    """Of all its processes, for each clip."""
-
-    @property
-    def family(self) -> list[psutil.Process]:
-        """Its process and all children."""
-        return [] if self.process is None else [self.process, *self.process.children(recursive=True)]
-
-    def used(self) -> float:
-        """CPU seconds so far."""
-        return sum(sum(process.cpu_times()[:2]) for process in self.family)
-
-    def memory(self) -> str:
-        """Resident megabytes of each process."""
-        return " + ".join(f"{process.memory_info().rss / 1e6:.0f}" for process in self.family)
+    pcm: np.ndarray
+    """Shape (n,), int16, mono, 16 kHz."""
+    speech_seconds: float
+    """To the end of the last word."""
 
 
 def main() -> None:
@@ -76,20 +62,24 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="of the model (default: 1)")
     parser.add_argument("--model", default="home-en", help="asr.model of ours (default: home-en)")
     parser.add_argument("--engine", nargs="+", default=["onnx"], help="asr.engine of ours (default: onnx)")
+    parser.add_argument("--peer-python", type=Path, help="Python of an environment with wyoming-faster-whisper")
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        clips = [read(path) for path in args.clips or synthesised(Path(folder))]
-        servers = [ours(engine, args.model, args.threads) for engine in args.engine]
-        asyncio.run(measure(servers, clips, args.rounds))
+    if args.peer_python:
+        args.model = str(random_weights())
+    servers = [ours(engine, args.model, args.threads) for engine in args.engine]
+    if args.peer_python:
+        servers += [peer(args.peer_python, Path(args.model), beam, args.threads) for beam in PEER_BEAMS]
+    clips = read_clips(args.clips)
+    asyncio.run(measure(servers, clips, args.rounds))
+    if args.peer_python:
+        check_lengths(servers)
     report(servers, len(clips), args)
 
 
-def ours(engine: str, model: str, threads: int) -> Server:
-    """Our server with one of its engines."""
-    port = free_port()
-    command = [sys.executable, "-m", "wyoming_piwhisper", "serve", "--server-uri", f"tcp://127.0.0.1:{port}"]
-    command += ["--asr-engine", engine, "--asr-model", model, "--asr-threads", str(threads), "--asr-device", "cpu"]
-    return Server(f"wyoming-piwhisper, {engine}", command, port)
+def read_clips(paths: Sequence[Path]) -> list[Clip]:
+    """The files, or the sentences where there are none."""
+    with tempfile.TemporaryDirectory() as folder:
+        return [read(path) for path in paths or synthesised(Path(folder))]
 
 
 def synthesised(folder: Path) -> list[Path]:
@@ -99,31 +89,35 @@ def synthesised(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.wav"))
 
 
-def read(path: Path) -> np.ndarray:
-    """Mono PCM of 16 kHz: shape (n,), int16, with the silence behind it after which the client stops."""
+def read(path: Path) -> Clip:
+    """A file with the silence behind it after which the client stops."""
     samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
     mono = soxr.resample(samples.mean(axis=1), rate, RATE)
     spoken = np.flatnonzero(np.abs(mono) > 0.02 * np.abs(mono).max())[-1] + 1
     whole = np.concatenate([mono[:spoken], np.zeros(int(SILENCE_SECONDS * RATE), np.float32)])
-    pcm: np.ndarray = (np.clip(whole, -1, 1) * 32767).astype("<i2")
-    return pcm
+    return Clip((np.clip(whole, -1, 1) * 32767).astype("<i2"), spoken / RATE)
 
 
-async def measure(servers: Sequence[Server], clips: Sequence[np.ndarray], rounds: int) -> None:
+async def measure(servers: Sequence[Server], clips: Sequence[Clip], rounds: int) -> None:
     """Fill in the figures; the first round is for warming up."""
     async with contextlib.AsyncExitStack() as stack:
         for server in servers:
             await stack.enter_async_context(running(server))
         for number in range(rounds + 1):
-            for clip in clips:
-                for server in servers:
-                    before = server.used()
-                    wait = await ask(server.port, clip)
-                    if number:
-                        server.waits.append(1000 * wait)
-                        server.cpu_seconds.append(server.used() - before)
+            await take_turns(servers, clips, counts=number > 0)
         for server in servers:
-            server.name += f" ({server.memory()} MB)"
+            server.weigh()
+
+
+async def take_turns(servers: Sequence[Server], clips: Sequence[Clip], *, counts: bool) -> None:
+    """Send each clip to each server."""
+    for clip in clips:
+        for server in servers:
+            before = server.used()
+            answer = await ask(server.port, clip)
+            if counts:
+                server.answers.append(answer)
+                server.cpu_seconds.append(server.used() - before)
 
 
 @contextlib.asynccontextmanager
@@ -136,7 +130,7 @@ async def running(server: Server) -> AsyncIterator[None]:
         deadline = time.monotonic() + START_SECONDS
         while True:
             with contextlib.suppress(OSError):
-                await ask(server.port, np.zeros(1600, "<i2"))
+                await ask(server.port, Clip(np.zeros(1600, "<i2"), 0.0))
                 break
             if process.poll() is not None or time.monotonic() > deadline:
                 log.seek(0)
@@ -148,45 +142,48 @@ async def running(server: Server) -> AsyncIterator[None]:
         process.wait()
 
 
-async def ask(port: int, pcm: np.ndarray) -> float:
-    """Send a clip in time; returns the seconds from `audio-stop` to the transcript."""
+async def ask(port: int, clip: Clip) -> Answer:
+    """Send a clip in time and wait for its transcript."""
     async with AsyncClient.from_uri(f"tcp://127.0.0.1:{port}") as client:
         await client.write_event(Transcribe(language="en").event())
         await client.write_event(AudioStart(RATE, 2, 1).event())
         began = time.monotonic()
-        for start in range(0, pcm.size, CHUNK_SAMPLES):
-            chunk = pcm[start : start + CHUNK_SAMPLES]
+        for start in range(0, clip.pcm.size, CHUNK_SAMPLES):
+            chunk = clip.pcm[start : start + CHUNK_SAMPLES]
             await asyncio.sleep(max(0.0, began + (start + chunk.size) / RATE - time.monotonic()))
             await client.write_event(AudioChunk(RATE, 2, 1, chunk.tobytes()).event())
         stopped = time.monotonic()
         await client.write_event(AudioStop().event())
         while (event := await client.read_event()) is not None:
             if Transcript.is_type(event.type):
-                return time.monotonic() - stopped
+                now, words = time.monotonic(), Transcript.from_event(event).text.split()
+                return Answer(now - stopped, now - began - clip.speech_seconds, len(words))
         raise ConnectionError("no transcript")
 
 
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def check_lengths(servers: Sequence[Server]) -> None:
+    """Stop unless all servers said as much as the others."""
+    for server in servers:
+        words = {answer.words for answer in server.answers}
+        if words != {ANSWER_TOKENS}:
+            sys.exit(f"{server.name} said {words} tokens, not {ANSWER_TOKENS}")
 
 
 def report(servers: Sequence[Server], clips: int, args: argparse.Namespace) -> None:
     """Print the table."""
+    weights = f"random weights, answers of {ANSWER_TOKENS} tokens" if args.peer_python else args.model
     print(
-        f"CPU {platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; {args.model}, "
+        f"CPU {platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; {weights}, "
         f"{args.threads} threads; {clips} clips, {args.rounds} rounds\n"
     )
-    print("| server (resident memory of its processes) | median | 95th percentile | CPU a clip |\n|---|---|---|---|")
+    columns = ["audio-stop to transcript", "95th percentile", "last word to transcript", "first partial", "CPU a clip"]
+    print(f"| server (resident memory of its processes) | {' | '.join(columns)} |\n|---|{'---|' * len(columns)}")
     for server in servers:
         cpu = 1000 * float(np.median(server.cpu_seconds))
-        name = re.sub(r"\s+", " ", server.name)
-        print(
-            f"| {name} | {np.median(server.waits):.1f} ms | {np.percentile(server.waits, 95):.1f} ms | {cpu:.0f} ms |"
-        )
+        after_speech = 1000 * float(np.median([answer.after_speech for answer in server.answers]))
+        waits = f"{np.median(server.waits):.1f} ms | {np.percentile(server.waits, 95):.1f} ms"
+        print(f"| {server.name} ({server.resident} MB) | {waits} | {after_speech:.0f} ms | - | {cpu:.0f} ms |")
+    print("\nNo server here sends partial transcripts.")
 
 
 if __name__ == "__main__":
