@@ -20,8 +20,8 @@ from wyoming.event import Event
 
 from wyoming_piwhisper.domain.audio import Samples, seconds_of
 from wyoming_piwhisper.domain.errors import InferenceError, ModelFormatError
-from wyoming_piwhisper.domain.settings import AsrSettings, EnginePlan, ServerSettings
-from wyoming_piwhisper.domain.transcription import ModelDescription, RecognitionOptions, Transcription
+from wyoming_piwhisper.domain.settings import AsrSettings, EnginePlan, ServerSettings, VadSettings
+from wyoming_piwhisper.domain.transcription import ModelDescription, RecognitionOptions, Speculation, Transcription
 from wyoming_piwhisper.edge.wyoming_connection import Recognition
 from wyoming_piwhisper.edge.wyoming_server import WyomingServer
 from wyoming_piwhisper.service.inference import InferenceService
@@ -60,7 +60,13 @@ class FakeUtterance:
         self._misbehave()
         loudest = float(np.abs(heard).max(initial=0.0))
         text = f"{len(heard)} samples up to {loudest:.2f}" if loudest > 0.01 else ""
-        return Transcription(text, self._language, seconds_of(len(heard)), stage_seconds={"decode": 0.001})
+        return Transcription(
+            text,
+            self._language,
+            seconds_of(len(heard)),
+            stage_seconds={"decode": 0.001},
+            speculation=Speculation(kept=1, dropped=2),
+        )
 
     def _misbehave(self) -> None:
         wait_on(self._folder / "hold")
@@ -142,9 +148,11 @@ def write_model_folder(folder: Path) -> Path:
 
 
 @asynccontextmanager
-async def running_inference(folder: Path, asr: AsrSettings | None = None) -> AsyncIterator[InferenceService]:
+async def running_inference(
+    folder: Path, asr: AsrSettings | None = None, vad: VadSettings | None = None
+) -> AsyncIterator[InferenceService]:
     """A started service over a worker with the fake engine."""
-    service = InferenceService(EnginePlan(folder, asr=asr or AsrSettings()), FACTORY)
+    service = InferenceService(EnginePlan(folder, asr=asr or AsrSettings(), vad=vad or VadSettings()), FACTORY)
     await service.start()
     try:
         yield service
@@ -154,13 +162,17 @@ async def running_inference(folder: Path, asr: AsrSettings | None = None) -> Asy
 
 @asynccontextmanager
 async def running_server(
-    folder: Path, settings: ServerSettings | None = None, asr: AsrSettings | None = None
+    folder: Path,
+    settings: ServerSettings | None = None,
+    asr: AsrSettings | None = None,
+    vad: VadSettings | None = None,
 ) -> AsyncIterator[WyomingServer]:
     """A server on a free port over a worker with the fake engine."""
     settings = settings or ServerSettings(uri="tcp://127.0.0.1:0")
+    vad = vad or VadSettings()
     async with (
-        running_inference(folder, asr) as inference,
-        WyomingServer(settings, Recognition(inference, MODEL, "en")) as server,
+        running_inference(folder, asr, vad) as inference,
+        WyomingServer(settings, Recognition(inference, MODEL, "en", vad.endpointing)) as server,
     ):
         yield server
 

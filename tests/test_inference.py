@@ -15,7 +15,7 @@ from fakes import FACTORY, WAIT_SECONDS, reached, release, running_inference, wo
 
 from wyoming_piwhisper.domain.errors import InferenceError, ModelFormatError, OverloadedError
 from wyoming_piwhisper.domain.settings import AsrSettings
-from wyoming_piwhisper.domain.transcription import RecognitionOptions, Transcription
+from wyoming_piwhisper.domain.transcription import RecognitionOptions, Speculation, Transcription
 from wyoming_piwhisper.service.inference import InferenceService
 
 pytestmark = pytest.mark.timeout(60)
@@ -37,6 +37,13 @@ async def test_samples_arrive_whole_and_in_order(tmp_path: Path) -> None:
         result = await recognise(service, chunks=3, language="de")
     assert (result.text, result.language) == ("4800 samples up to 0.50", "de")
     assert result.stage_seconds == {"decode": 0.001}
+
+
+async def test_what_became_of_work_ahead_of_time_is_counted(tmp_path: Path) -> None:
+    async with running_inference(tmp_path) as service:
+        for _ in range(3):
+            await recognise(service)
+        assert service.speculation == Speculation(kept=3, verified=0, dropped=6)
 
 
 async def test_utterances_that_come_while_the_model_loads_wait(tmp_path: Path) -> None:

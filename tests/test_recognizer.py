@@ -11,7 +11,7 @@ from test_vad import silence, voice
 from wyoming_piwhisper.domain.audio import SAMPLE_RATE, Samples
 from wyoming_piwhisper.domain.errors import ModelFormatError
 from wyoming_piwhisper.domain.settings import AsrSettings, EnginePlan, VadSettings
-from wyoming_piwhisper.domain.transcription import STAGES, RecognitionOptions, Transcription
+from wyoming_piwhisper.domain.transcription import STAGES, RecognitionOptions, Speculation, Transcription
 from wyoming_piwhisper.engine.checkpoint import read_checkpoint
 from wyoming_piwhisper.engine.clock import StageClock
 from wyoming_piwhisper.engine.decoding import Logits
@@ -230,3 +230,51 @@ def test_a_model_for_30_s_gets_a_short_context_first_and_the_full_one_where_that
     assert (first, second) == (frames, 3000)
 
     assert heard([*words, checkpoint.rules.end], "full") == (text, [3000])
+
+
+def test_a_command_is_answered_some_time_after_its_last_word(tmp_path: Path) -> None:
+    utterance, _ = opened(tmp_path)
+    utterance.feed(voice(1.5))
+    silent = 0
+    while (found := utterance.endpoint()) is None:
+        utterance.feed(silence(0.03))
+        thought(utterance)
+        silent += 1
+
+    assert 0.2 <= 0.03 * silent <= 0.6
+    assert (found.text, found.was_ready) == ("what time is it", True)
+
+
+def test_a_pause_is_not_the_end_while_it_is_not_heard(tmp_path: Path) -> None:
+    utterance, model = opened(tmp_path)
+    utterance.feed(np.concatenate([voice(1.5), silence(2)]))
+
+    assert utterance.endpoint() is None
+    assert model.frames == []
+
+
+@pytest.mark.parametrize(("samples", "text"), [(silence(8), ""), (voice(15), "what time is it")])
+def test_nobody_waits_for_ever(tmp_path: Path, samples: Samples, text: str) -> None:
+    utterance, _ = opened(tmp_path)
+    utterance.feed(samples[: -SAMPLE_RATE // 2])
+    assert utterance.endpoint() is None
+    utterance.feed(samples[-SAMPLE_RATE // 2 :])
+
+    found = utterance.endpoint()
+
+    assert found is not None
+    assert found.text.startswith(text)
+
+
+def test_it_is_counted_what_became_of_work_ahead_of_time(tmp_path: Path) -> None:
+    utterance, _ = opened(tmp_path)
+    for samples in (voice(1), silence(0.4), voice(1), silence(0.4), voice(1)):
+        utterance.feed(samples)
+        thought(utterance)
+    utterance.feed(silence(0.4))
+    utterance.think()
+    utterance.feed(voice(1))
+    utterance.feed(silence(0.4))
+    thought(utterance)
+
+    assert utterance.finish().speculation == Speculation(kept=1, verified=2, dropped=1)

@@ -80,11 +80,13 @@ class RecognizedUtterance:
 
     def endpoint(self) -> Transcription | None:
         """The transcript, as soon as it seems that nothing more will be said."""
-        audio_seconds = seconds_of(sum(chunk.size for chunk in self._chunks))
-        is_heard = self._ahead is None and self._gate.pause_is_settled and self._gate.regions() == self._ahead_of
-        spoken = [self._heard[window] for window in self._found if self._heard[window].text] if is_heard else []
-        if audio_seconds >= LONGEST_COMMAND_SECONDS or (not self._ahead_of and audio_seconds >= NO_SPEECH_SECONDS):
+        regions = self._gate.regions()
+        waited = seconds_of(sum(chunk.size for chunk in self._chunks))
+        if waited >= (LONGEST_COMMAND_SECONDS if regions else NO_SPEECH_SECONDS):
             return self.finish()
+        if self._ahead is not None or regions != self._ahead_of:
+            return None
+        spoken = [self._heard[window] for window in self._found if self._heard[window].text]
         if not spoken:
             return None
         pause = Pause(
@@ -92,6 +94,7 @@ class RecognizedUtterance:
             longest_before_seconds=self._gate.longest_pause_seconds,
             text=spoken[-1].text,
             end_probability=spoken[-1].end_probability,
+            average_log_probability=spoken[-1].average_log_probability,
         )
         return self.finish() if has_ended(pause) else None
 

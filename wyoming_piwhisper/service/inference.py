@@ -10,7 +10,7 @@ from typing import Final, NoReturn
 from wyoming_piwhisper.domain import errors
 from wyoming_piwhisper.domain.errors import InferenceError, OverloadedError, PiWhisperError
 from wyoming_piwhisper.domain.settings import EnginePlan
-from wyoming_piwhisper.domain.transcription import RecognitionOptions
+from wyoming_piwhisper.domain.transcription import RecognitionOptions, Speculation
 from wyoming_piwhisper.service.messages import Answered, Failed, Finished, Load, Loaded, LoadFailed, Message
 from wyoming_piwhisper.service.utterance import Utterance
 from wyoming_piwhisper.service.worker_process import WorkerProcess
@@ -45,6 +45,8 @@ class InferenceService:
         self._failure: PiWhisperError | None = None
         self._deaths_in_a_row = 0
         self._deaths_while_loading = 0
+        self.speculation = Speculation()
+        """Of all utterances so far."""
 
     @property
     def ready(self) -> bool:
@@ -72,6 +74,10 @@ class InferenceService:
     async def aclose(self) -> None:
         """Kill the worker and fail whatever is unanswered; may be called more than once."""
         if self._supervisor is not None:
+            counts = self.speculation
+            _LOGGER.debug(
+                "Heard ahead: %d kept, %d verified, %d dropped", counts.kept, counts.verified, counts.dropped
+            )
             self._supervisor.cancel()
             with contextlib.suppress(asyncio.CancelledError, PiWhisperError):
                 await self._supervisor
@@ -173,6 +179,7 @@ class InferenceService:
         self._deaths_in_a_row = 0
         match message:
             case Answered(utterance=number, transcription=outcome) if number in self._open:
+                self.speculation += outcome.speculation
                 self._open[number].settle(outcome)
             case Failed(utterance=number, reason=reason) if number in self._open:
                 self._open[number].settle(InferenceError(reason))
