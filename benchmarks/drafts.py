@@ -44,7 +44,8 @@ def main() -> None:
     print(f"{args.model.name}, split {args.split}, {len(spoken)} clips; {counts}\n")
     print("| | texts that differ | word error rate |\n|---|---|---|")
     print(f"| heard at the end | | {without:.2f} % |")
-    print(f"| heard ahead, with drafts | {differ} of {len(spoken)} ({100 * differ / len(spoken):.2f} %) | {with_:.2f} % |")
+    share = f"{differ} of {len(spoken)} ({100 * differ / len(spoken):.2f} %)"
+    print(f"| heard ahead, with drafts | {share} | {with_:.2f} % |")
 
 
 def hear(engine: Engine, samples: Samples, *, ahead: bool) -> Transcription:

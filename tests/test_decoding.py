@@ -7,7 +7,8 @@ import pytest
 from checkpoints import write_tokenizer
 
 from wyoming_piwhisper.engine.checkpoint import DecodingRules
-from wyoming_piwhisper.engine.decoding import GreedyDecoder, Logits, run
+from wyoming_piwhisper.engine.decoding import Logits, run
+from wyoming_piwhisper.engine.greedy_search import GreedyDecoder
 from wyoming_piwhisper.training.tokenizer import END, NO_SPEECH, NO_TIMESTAMPS, START, load_tokenizer, number_of
 
 SURE = 12.0
@@ -40,6 +41,9 @@ class Script:
 
     def rewind(self, tokens: int) -> None:
         self.heard = self.heard[: len(self.heard) - tokens]
+
+    def branch(self, parents: list[int], tokens: list[int]) -> Logits:
+        raise AssertionError("not asked for")
 
 
 @pytest.fixture

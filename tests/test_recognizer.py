@@ -55,6 +55,9 @@ class Answer:
     def rewind(self, tokens: int) -> None:
         self._heard -= tokens
 
+    def branch(self, parents: list[int], tokens: list[int]) -> Logits:
+        raise AssertionError("not asked for")
+
 
 def recognise(
     folder: Path, samples: Samples, ours: dict[str, dict[str, float]] | None

@@ -21,6 +21,9 @@ LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 MAX_THREADS: Final = 256
 """More than the machine in a home has cores; model runtimes crash on far larger numbers."""
 
+MAX_BEAM: Final = 16
+"""Wider ones find nothing better and take memory for each answer."""
+
 MAX_DEFAULT_THREADS: Final = 2
 """More threads gain little on models of this size, wait for busy cores and slow down everything else."""
 
@@ -72,6 +75,7 @@ class AsrSettings:
     context: str = _option(
         "short", "short (the encoder hears what was said and a little silence) or full (30 s, ten times slower)"
     )
+    beam: int = _option(1, "Answers that are searched side by side; 1 is greedy, the fastest, and can use drafts")
     threads: int = _option(0, "Threads of the model on a CPU; 0 means one less than the cores, at most 2")
     models_dir: str = _option(
         "", "Where downloaded models lie; empty means wyoming-piwhisper/models in the user's data folder"
@@ -95,6 +99,8 @@ class AsrSettings:
             raise SettingsError(f"asr.context: {self.context!r} is none of {', '.join(CONTEXTS)}")
         if not self.model:
             raise SettingsError("asr.model: empty; give auto, home-en, a folder or a hub id")
+        if not 1 <= self.beam <= MAX_BEAM:
+            raise SettingsError(f"asr.beam: {self.beam} is not within 1 to {MAX_BEAM}")
         if not 0 <= self.threads <= MAX_THREADS:
             raise SettingsError(f"asr.threads: {self.threads} is not within 0 (automatic) to {MAX_THREADS}")
         if self.max_waiting < 1:

@@ -1,9 +1,9 @@
-"""Whisper's decoding over any runtime: what may be said, when to stop, and whether anybody spoke.
+"""What all ways of decoding share, over any runtime: what may be said, when to stop, and whether anybody spoke.
 
 Source: Radford et al. 2022, section 4.5 and the reference implementation's rules for `<|nospeech|>` and suppression.
 """
 
-from collections import deque
+from abc import ABC, abstractmethod
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 
 from wyoming_piwhisper.engine.checkpoint import DecodingRules
 from wyoming_piwhisper.engine.features import Spectrogram
-from wyoming_piwhisper.engine.length_guard import LOG_PROBABILITY_THRESHOLD, goes_round, longest_plausible
+from wyoming_piwhisper.engine.length_guard import LOG_PROBABILITY_THRESHOLD, longest_plausible
 
 TOKENS_PER_SECOND: Final = 12
 SPARE_TOKENS: Final = 16
@@ -37,6 +37,13 @@ class DecoderSession(Protocol):
 
     def rewind(self, tokens: int) -> None:
         """Forget the last `tokens` tokens."""
+
+    def branch(self, parents: list[int], tokens: list[int]) -> Logits:
+        """Go on with several answers at once: the i-th is the answer `parents[i]` so far and then `tokens[i]`.
+
+        Before the first call there is one answer, number 0; after it neither `advance` nor `rewind` may follow. Returns
+        the logits of each answer: shape (len(tokens), vocabulary), float32, which the next call may overwrite.
+        """
 
 
 class SpeechModel(Protocol):
@@ -65,8 +72,8 @@ class DecodedWindow:
     """Whether the model seems to have gone astray; only told where that was asked for."""
 
 
-class GreedyDecoder:
-    """Takes the likeliest token each time."""
+class Decoder(ABC):
+    """Turns what a model heard into words by Whisper's rules; subclasses search the words."""
 
     def __init__(self, tokenizer: Tokenizer, rules: DecodingRules) -> None:
         """Prepare the masks of `rules`."""
@@ -75,10 +82,7 @@ class GreedyDecoder:
         self._always = np.array(rules.suppressed, dtype=np.int64)
         self._first = np.array(rules.suppressed_first, dtype=np.int64)
 
-    def decode(self, session: DecoderSession, language: str, seconds: float, longest: int) -> DecodedWindow:
-        """Decode a window of `seconds` seconds into at most `longest` tokens, prompt included."""
-        return run(self.steps(session, language, seconds, longest))
-
+    @abstractmethod
     def steps(
         self,
         session: DecoderSession,
@@ -89,61 +93,45 @@ class GreedyDecoder:
         *,
         guarded: bool = False,
     ) -> Steps[DecodedWindow]:
-        """Decode, a pass of the decoder a step; tokens of the `draft` that turn out right cost one pass together.
+        """Decode a window of `seconds` seconds into at most `longest` tokens, prompt included; a pass a step.
 
-        A `guarded` answer ends where `length_guard` sees that the model goes astray.
-
-        Source of the draft: Leviathan et al., "Fast Inference from Transformers via Speculative Decoding", 2023.
+        `draft` holds the likely tokens. A `guarded` answer ends where `length_guard` sees that the model goes astray.
         """
-        prompt = self._rules.prompt(language)
+
+    def decode(self, session: DecoderSession, language: str, seconds: float, longest: int) -> DecodedWindow:
+        """Take all steps at once."""
+        return run(self.steps(session, language, seconds, longest))
+
+    def _room(self, seconds: float, longest: int, prompt: Sequence[int], *, guarded: bool) -> int:
+        """Most tokens of the answer."""
         plausible = longest_plausible(seconds) if guarded else int(TOKENS_PER_SECOND * seconds) + SPARE_TOKENS
-        room = min(longest - len(prompt), plausible)
-        ahead = deque(draft[:room])
-        logits = session.advance([*prompt, *ahead])
-        yield
-        no_speech = self._no_speech_probability(logits[0])
-        after = deque(logits[len(prompt) - 1 :])
-        tokens: list[int] = []
-        log_probabilities: list[float] = []
-        scratch = np.empty_like(logits[0])
-        ended = False
-        while len(tokens) < room and not (guarded and goes_round(tokens)):
-            token, log_probability = self._choose(after.popleft(), scratch, first=not tokens)
-            log_probabilities.append(log_probability)
-            if token == self._rules.end:
-                ended = True
-                break
-            tokens.append(token)
-            if ahead and ahead[0] == token:
-                ahead.popleft()
-                continue
-            session.rewind(len(ahead))
-            ahead.clear()
-            after = deque(session.advance([token]))
-            yield
-        average = float(np.mean(log_probabilities)) if log_probabilities else 0.0
-        doubtful = guarded and (not ended or average < LOG_PROBABILITY_THRESHOLD)
-        if not tokens or self._nobody_spoke(no_speech, average):
-            return DecodedWindow("", (), 0.0, no_speech, is_doubtful=doubtful)
-        text = self._tokenizer.decode(tokens, skip_special_tokens=True).strip()
-        end = float(np.exp(log_probabilities[-1])) if ended else 0.0
-        return DecodedWindow(text, tuple(tokens), average, no_speech, end, doubtful)
+        return min(longest - len(prompt), plausible)
+
+    def _allow(self, logits: Logits, scratch: Logits, *, first: bool) -> None:
+        """Copy logits (…, vocabulary) to `scratch` without the tokens that may not be said."""
+        np.copyto(scratch, logits)
+        scratch[..., self._always] = -np.inf
+        if first:
+            scratch[..., self._first] = -np.inf
 
     def _no_speech_probability(self, logits: Logits) -> float:
         """Probability of the no-speech token right after the start token."""
         if self._rules.no_speech is None:
             return 0.0
-        return float(np.exp(logits[self._rules.no_speech] - _log_sum_exp(logits)))
+        return float(np.exp(logits[self._rules.no_speech] - log_sum_exp(logits)))
 
-    def _choose(self, logits: Logits, scratch: Logits, *, first: bool) -> tuple[int, float]:
-        """The likeliest token that may be said and its log probability; `scratch` is overwritten."""
-        np.copyto(scratch, logits)
-        scratch[self._always] = -np.inf
-        if first:
-            scratch[self._first] = -np.inf
-        token = int(scratch.argmax())
-        scratch -= scratch[token]
-        return token, -float(np.log(np.exp(scratch, out=scratch).sum()))
+    def _window(
+        self, tokens: Sequence[int], log_probabilities: Sequence[float], no_speech: float, *, guarded: bool
+    ) -> DecodedWindow:
+        """The answer of `tokens`; one more log probability than tokens means that the end was said."""
+        ended = len(log_probabilities) > len(tokens)
+        average = float(np.mean(log_probabilities)) if log_probabilities else 0.0
+        doubtful = guarded and (not ended or average < LOG_PROBABILITY_THRESHOLD)
+        if not tokens or self._nobody_spoke(no_speech, average):
+            return DecodedWindow("", (), 0.0, no_speech, is_doubtful=doubtful)
+        text = self._tokenizer.decode(list(tokens), skip_special_tokens=True).strip()
+        end = float(np.exp(log_probabilities[-1])) if ended else 0.0
+        return DecodedWindow(text, tuple(tokens), average, no_speech, end, doubtful)
 
     def _nobody_spoke(self, no_speech: float, average_log_probability: float) -> bool:
         unsure = (
@@ -163,6 +151,7 @@ def run(steps: Steps[T]) -> T:
             return result
 
 
-def _log_sum_exp(logits: Logits) -> float:
+def log_sum_exp(logits: Logits) -> float:
+    """The logarithm of the sum of the exponentials of logits (vocabulary,)."""
     largest = logits.max()
     return float(largest + np.log(np.exp(logits - largest).sum()))

@@ -40,7 +40,7 @@ def load_engine(plan: EnginePlan) -> Engine:
     backend = choose_backend(plan.asr)
     model = load_model(checkpoint, backend, model_threads(plan.asr.threads, os.cpu_count() or 1))
     voices = load_voices(model, checkpoint, plan)
-    recognizer = Recognizer(model, checkpoint, plan.vad, voices, context=plan.asr.context)
+    recognizer = Recognizer(model, checkpoint, plan.vad, voices, context=plan.asr.context, beam=plan.asr.beam)
     silence = np.zeros((checkpoint.mel_bins, int(WARM_UP_SECONDS * FRAMES_PER_SECOND)), np.float32)
     run(recognizer.hear(model, Window(silence, plan.asr.language), StageClock()))
     _LOGGER.info("model in %s ready on %s", plan.model_dir.name, backend)

@@ -8,10 +8,12 @@ import numpy as np
 from wyoming_piwhisper.domain.audio import Samples
 from wyoming_piwhisper.domain.settings import VadSettings
 from wyoming_piwhisper.domain.transcription import RecognitionOptions
+from wyoming_piwhisper.engine.beam_search import BeamDecoder
 from wyoming_piwhisper.engine.checkpoint import WINDOW_SECONDS, Checkpoint
 from wyoming_piwhisper.engine.clock import StageClock
-from wyoming_piwhisper.engine.decoding import DecodedWindow, GreedyDecoder, SpeechModel, Steps
+from wyoming_piwhisper.engine.decoding import DecodedWindow, SpeechModel, Steps
 from wyoming_piwhisper.engine.features import FRAMES_PER_SECOND, MelStream, compress
+from wyoming_piwhisper.engine.greedy_search import GreedyDecoder
 from wyoming_piwhisper.engine.utterance import RecognizedUtterance
 from wyoming_piwhisper.engine.vad import SpeechGate, SpeechRegion
 from wyoming_piwhisper.engine.voices import Voice, Voices
@@ -32,17 +34,19 @@ class Recognizer:
         voices: Voices | None = None,
         *,
         context: str = "short",
+        beam: int = 1,
     ) -> None:
         """Put the parts together; `model` was loaded from `checkpoint`, and without `voices` hears everybody.
 
-        `context` is one of `domain.settings.CONTEXTS`.
+        `context` is one of `domain.settings.CONTEXTS`, `beam` the number of answers that are searched side by side.
         """
         self._model = model
         self._context = context
         self._checkpoint = checkpoint
         self._vad = vad
         self._voices = voices
-        self._decoder = GreedyDecoder(checkpoint.tokenizer, checkpoint.rules)
+        parts = checkpoint.tokenizer, checkpoint.rules
+        self._decoder = GreedyDecoder(*parts) if beam == 1 else BeamDecoder(*parts, beam)
 
     def open(self, options: RecognitionOptions) -> RecognizedUtterance:
         """Begin an utterance."""

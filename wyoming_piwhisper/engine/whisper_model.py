@@ -143,6 +143,10 @@ class LayerCache:
         self._used = end
         return self._keys[:, :, :end], self._values[:, :, :end]
 
+    def take(self, sequences: Tensor) -> None:
+        """Go on with these sequences: shape (n,), int64, numbers of those of now."""
+        self._keys, self._values = self._keys[sequences], self._values[sequences]
+
     def forget(self, tokens: int) -> None:
         """Drop the keys and values of the last `tokens` tokens."""
         self._used -= tokens

@@ -129,7 +129,8 @@ class OnnxDecoderSession:
         self._head = head
         self._cross = cross
         self._caches = self._room_for(answers=1)
-        self._next = self._pass_of(1)
+        self._next = self._pass_of(1, self._caches)
+        self._branched: list[tuple[dict[str, Floats], _Pass]] | None = None
         self._position = 0
 
     def advance(self, tokens: list[int]) -> Logits:
@@ -137,7 +138,7 @@ class OnnxDecoderSession:
 
         They are overwritten by the next call.
         """
-        step = self._next if len(tokens) == 1 else self._pass_of(len(tokens))
+        step = self._next if len(tokens) == 1 else self._pass_of(len(tokens), self._caches)
         positions = list(range(self._position, self._position + len(tokens)))
         logits = self._run(step, tokens, positions)
         self._position += len(tokens)
@@ -146,6 +147,19 @@ class OnnxDecoderSession:
     def rewind(self, tokens: int) -> None:
         """Forget the last `tokens` tokens."""
         self._position -= tokens
+
+    def branch(self, parents: list[int], tokens: list[int]) -> Logits:
+        """Go on with several answers at once; see `DecoderSession`."""
+        if self._branched is None or len(self._branched[0][0]["keys_0"]) != len(tokens):
+            rooms = [self._room_for(len(tokens)) for _ in range(2)]
+            self._branched = [(room, self._pass_of(len(tokens), room)) for room in rooms]
+        (caches, step), other = self._branched
+        for name, cache in caches.items():
+            cache[:, :, : self._position] = self._caches[name][parents, :, : self._position]
+        self._caches, self._branched = caches, [other, (caches, step)]
+        logits = self._run(step, tokens, [self._position] * len(tokens))
+        self._position += 1
+        return logits
 
     def _run(self, step: "_Pass", tokens: list[int], positions: list[int]) -> Logits:
         embeddings = self._weights.rows(EMBEDDING, tokens)
@@ -167,8 +181,8 @@ class OnnxDecoderSession:
         shape = (answers, heads, config.max_target_positions, config.d_model // heads)
         return {name: np.zeros(shape, np.float32) for name in cache_names(config)}
 
-    def _pass_of(self, tokens: int) -> "_Pass":
-        return _Pass(self._config, tokens, self._caches, self._cross, (self._decoder, self._head))
+    def _pass_of(self, tokens: int, caches: dict[str, Floats]) -> "_Pass":
+        return _Pass(self._config, tokens, caches, self._cross, (self._decoder, self._head))
 
 
 class _Pass:

@@ -111,6 +111,22 @@ class TorchDecoderSession:
         found: Logits = logits[0].float().cpu().numpy().astype(np.float32, copy=False)
         return found
 
+    @torch.inference_mode()
+    def branch(self, parents: list[int], tokens: list[int]) -> Logits:
+        """Go on with several answers at once; see `DecoderSession`."""
+        numbers = torch.tensor(parents, device=self._device)
+        for cache in self._caches:
+            cache.take(numbers)
+        cross = [
+            (keys.expand(len(tokens), -1, -1, -1), values.expand(len(tokens), -1, -1, -1))
+            for keys, values in self._cross
+        ]
+        batch = torch.tensor(tokens, device=self._device)[:, None]
+        logits = self._model.decode(batch, cross, self._caches, self._position)
+        self._position += 1
+        found: Logits = logits[:, 0].float().cpu().numpy().astype(np.float32, copy=False)
+        return found
+
     def rewind(self, tokens: int) -> None:
         """Forget the last `tokens` tokens."""
         self._position -= tokens

@@ -75,9 +75,7 @@ class InferenceService:
         """Kill the worker and fail whatever is unanswered; may be called more than once."""
         if self._supervisor is not None:
             counts = self.speculation
-            _LOGGER.debug(
-                "Heard ahead: %d kept, %d verified, %d dropped", counts.kept, counts.verified, counts.dropped
-            )
+            _LOGGER.debug("Heard ahead: %d kept, %d verified, %d dropped", counts.kept, counts.verified, counts.dropped)
             self._supervisor.cancel()
             with contextlib.suppress(asyncio.CancelledError, PiWhisperError):
                 await self._supervisor
