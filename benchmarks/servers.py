@@ -66,12 +66,13 @@ def random_weights() -> Path:
     return write_random_checkpoint(WORK / f"random-tiny-{ANSWER_TOKENS}", ANSWER_TOKENS)
 
 
-def ours(engine: str, model: str, threads: int, profile: str = "auto") -> Server:
-    """Our server with one of its engines."""
+def ours(engine: str, model: str, threads: int, profile: str = "auto", *, finds_end: bool = False) -> Server:
+    """Our server with one of its engines; the client ends an utterance, or the server where it `finds_end`."""
     port = free_port()
     command = [sys.executable, "-m", "wyoming_piwhisper", "serve", "--server-uri", f"tcp://127.0.0.1:{port}"]
     command += ["--asr-engine", engine, "--asr-model", model, "--asr-threads", str(threads), "--asr-device", "cpu"]
-    return Server(f"wyoming-piwhisper, {engine}", [*command, "--profile", profile], port)
+    command += ["--profile", profile, "--vad-endpointing", str(finds_end).lower()]
+    return Server(f"wyoming-piwhisper, {engine}{', own end of speech' if finds_end else ''}", command, port)
 
 
 def peer(python: Path, checkpoint: Path, beam: int, threads: int) -> Server:

@@ -67,6 +67,8 @@ def main() -> None:
     if args.peer_python:
         args.model = str(random_weights())
     servers = [ours(engine, args.model, args.threads) for engine in args.engine]
+    if not args.peer_python:
+        servers += [ours(engine, args.model, args.threads, finds_end=True) for engine in args.engine]
     if args.peer_python:
         servers += [peer(args.peer_python, Path(args.model), beam, args.threads) for beam in PEER_BEAMS]
     clips = read_clips(args.clips)
@@ -129,7 +131,7 @@ async def running(server: Server) -> AsyncIterator[None]:
         server.process = psutil.Process(process.pid)
         deadline = time.monotonic() + START_SECONDS
         while True:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, ExceptionGroup):
                 await ask(server.port, Clip(np.zeros(1600, "<i2"), 0.0))
                 break
             if process.poll() is not None or time.monotonic() > deadline:
@@ -143,8 +145,9 @@ async def running(server: Server) -> AsyncIterator[None]:
 
 
 async def ask(port: int, clip: Clip) -> Answer:
-    """Send a clip in time and wait for its transcript."""
-    async with AsyncClient.from_uri(f"tcp://127.0.0.1:{port}") as client:
+    """Send a clip in time and wait for its transcript, which may come before the end of the clip."""
+    async with AsyncClient.from_uri(f"tcp://127.0.0.1:{port}") as client, asyncio.TaskGroup() as tasks:
+        arrival = tasks.create_task(transcript(client))
         await client.write_event(Transcribe(language="en").event())
         await client.write_event(AudioStart(RATE, 2, 1).event())
         began = time.monotonic()
@@ -154,11 +157,16 @@ async def ask(port: int, clip: Clip) -> Answer:
             await client.write_event(AudioChunk(RATE, 2, 1, chunk.tobytes()).event())
         stopped = time.monotonic()
         await client.write_event(AudioStop().event())
-        while (event := await client.read_event()) is not None:
-            if Transcript.is_type(event.type):
-                now, words = time.monotonic(), Transcript.from_event(event).text.split()
-                return Answer(now - stopped, now - began - clip.speech_seconds, len(words))
-        raise ConnectionError("no transcript")
+        now, words = await arrival
+        return Answer(now - stopped, now - began - clip.speech_seconds, words)
+
+
+async def transcript(client: AsyncClient) -> tuple[float, int]:
+    """When the transcript comes, and how many words it has."""
+    while (event := await client.read_event()) is not None:
+        if Transcript.is_type(event.type):
+            return time.monotonic(), len(Transcript.from_event(event).text.split())
+    raise ConnectionError("no transcript")
 
 
 def check_lengths(servers: Sequence[Server]) -> None:
