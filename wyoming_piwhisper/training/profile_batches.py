@@ -3,7 +3,6 @@
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Final
 
 import torch
@@ -12,15 +11,12 @@ from torch.nn import functional
 from torch.utils.data import IterableDataset
 
 from wyoming_piwhisper.domain.text import normalise_text
-from wyoming_piwhisper.engine.checkpoint import WINDOW_SECONDS, Checkpoint
-from wyoming_piwhisper.engine.features import FRAMES_PER_SECOND
-from wyoming_piwhisper.training.augment import FLOOR, Augmenter, Power, compress
+from wyoming_piwhisper.engine.checkpoint import Checkpoint
+from wyoming_piwhisper.training.augment import Augmenter, Power
 from wyoming_piwhisper.training.profile_clips import SpokenClip, SpokenClips
+from wyoming_piwhisper.training.spoken_batches import WINDOW_FRAMES, SpokenBatches, plain_log_mel
 
 IGNORED: Final = -100
-WINDOW_FRAMES: Final = int(WINDOW_SECONDS * FRAMES_PER_SECOND)  # 3000
-POOL_BATCHES: Final = 8
-"""So many batches are drawn together and sorted by length, to pad little."""
 
 Example = tuple[Tensor, Tensor, Tensor]
 """Log-Mel (clips, mel bins, frames), decoder input and labels, both (clips, tokens)."""
@@ -61,39 +57,19 @@ class Utterances(IterableDataset[Example]):
         """Draw from the material; every process of a run draws its own."""
         self._material = material
         self._checkpoint = checkpoint
-        self._frames = recipe.frames_per_batch
+        self._batches = SpokenBatches(recipe.frames_per_batch, self._length)
         self._random = random.Random(recipe.seed * 1000 + process)
         self._augment = Augmenter(material.noises, recipe.seed * 1000 + process)
         self._augment.strength = recipe.strength
 
     def __iter__(self) -> Iterator[Example]:
-        """Batches in random order; long utterances come oftener, or single words would drown the sentences."""
-        chosen = self._material.chosen
-        frames = list(accumulate(clip.clip.frames for clip in chosen))
-        while True:
-            pool: list[SpokenClip] = []
-            while sum(map(self._length, pool)) < self._frames * POOL_BATCHES:
-                pool.append(self._random.choices(chosen, cum_weights=frames)[0])
-            pool.sort(key=lambda clip: clip.clip.frames)
-            batches = list(self._cut(pool))
-            self._random.shuffle(batches)
-            yield from map(self._coloured, batches)
+        """Batches in random order."""
+        yield from map(self._coloured, self._batches.drawn(self._material.chosen, self._random))
 
     def plain(self, clips: Sequence[SpokenClip]) -> Iterator[Example]:
         """Batches of all `clips`, as they were recorded."""
-        for batch in self._cut(sorted(clips, key=lambda clip: clip.clip.frames)) if clips else ():
-            powers = [torch.from_numpy(self._material.clips.power(clip).astype("float32")) for clip in batch]
-            whole = torch.nn.utils.rnn.pad_sequence(powers, batch_first=True, padding_value=FLOOR)
-            yield self._example(compress(torch.pow(10.0, whole.transpose(1, 2))), batch)
-
-    def _cut(self, pool: list[SpokenClip]) -> Iterator[list[SpokenClip]]:
-        batch: list[SpokenClip] = []
-        for clip in pool:
-            if batch and (len(batch) + 1) * self._length(clip) > self._frames:
-                yield batch
-                batch = []
-            batch.append(clip)
-        yield batch
+        for batch in self._batches.each_once(clips):
+            yield self._example(plain_log_mel([self._material.clips.power(clip) for clip in batch]), batch)
 
     def _length(self, clip: SpokenClip) -> int:
         """Frames that the encoder gets for a clip."""
