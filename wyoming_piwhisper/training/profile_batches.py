@@ -88,8 +88,9 @@ class Utterances(IterableDataset[Example]):
         return log_mel, whole[:, :-1].clamp(min=0), labels
 
 
-def spoken_tokens(checkpoint: Checkpoint, text: str) -> list[int]:
+def spoken_tokens(checkpoint: Checkpoint, text: str, language: str = "en") -> list[int]:
     """The tokens of a whole answer, from the start token to the end; plain words where the model knows no others."""
-    plain = "wyoming_piwhisper" in checkpoint.config
+    # Models trained here have rules of their own; one from the hub keeps its way of writing whatever its context is.
+    plain = "decoding" in checkpoint.config.get("wyoming_piwhisper", {})
     words = checkpoint.tokenizer.encode(f" {normalise_text(text) if plain else text}", add_special_tokens=False).ids
-    return [*checkpoint.rules.prompt("en"), *words, checkpoint.rules.end]
+    return [*checkpoint.rules.prompt(language), *words, checkpoint.rules.end]
