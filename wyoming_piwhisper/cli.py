@@ -34,6 +34,7 @@ COMMANDS: Final = {
     "train-profile": "train the LoRA profile of one group of speakers",
     "train-profiles": "train LoRA profiles for all groups of speakers",
     "train-traits": "train the classifiers of age, gender and accent",
+    "train-short-context": "tune a model of the hub to hear only the seconds that were spoken",
 }
 """Name of each subcommand and what it does; its module has the same name in `wyoming_piwhisper.commands`."""
 
