@@ -235,6 +235,18 @@ def test_a_model_for_30_s_gets_a_short_context_first_and_the_full_one_where_that
     assert heard([*words, checkpoint.rules.end], "full") == (text, [3000])
 
 
+def test_a_model_that_was_tuned_to_a_short_context_still_has_the_full_one_to_fall_back_on(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, ours={"encoder_context": {"pad_seconds": 0.64, "knows_full": True}})
+    checkpoint = read_checkpoint(tmp_path)
+    model = Listener(checkpoint.tokenizer.encode(" what time is it").ids * 20)
+    utterance = Recognizer(model, checkpoint, VadSettings()).open(RecognitionOptions("en"))
+    utterance.feed(np.concatenate([silence(1), voice(1.5), silence(1)]))
+    utterance.finish()
+
+    assert model.frames[1:] == [3000]
+    assert model.frames[0] <= 300 + 64
+
+
 def test_a_command_is_answered_some_time_after_its_last_word(tmp_path: Path) -> None:
     utterance, _ = opened(tmp_path)
     utterance.feed(voice(1.5))

@@ -100,7 +100,8 @@ def _check_files(model: Path, folder: Path) -> None:
     described = resolve_model(str(folder), folder.parent).description
     assert described.description == "model, tuned to hear the speech and 1.28 s of silence"
     config = json.loads((folder / "config.json").read_text())
-    assert config.pop("wyoming_piwhisper") == {"encoder_context": {"pad_seconds": 1.28, "longest_seconds": 12.0}}
+    context = {"pad_seconds": 1.28, "knows_full": True, "longest_seconds": 12.0}
+    assert config.pop("wyoming_piwhisper") == {"encoder_context": context}
     assert config == json.loads((model / "config.json").read_text())
 
 

@@ -21,6 +21,8 @@ class EncoderContext:
 
     pad_seconds: float | None = None
     """Silence behind the speech in training; None for Whisper's own checkpoints, which were trained on 30 s."""
+    knows_full: bool = False
+    """Whether a model with a short context also hears the full 30 s, as one that was tuned from Whisper's own does."""
     longest_seconds: float = WINDOW_SECONDS
     """Longest speech heard at once; longer speech is cut at a pause."""
 

@@ -69,14 +69,15 @@ class Recognizer:
     def hear(self, model: SpeechModel, window: Window, clock: StageClock) -> Steps[DecodedWindow]:
         """Recognise a window.
 
-        A model that was not trained for a short context gets one all the same, and the full one where that went wrong.
+        Also a model that was not trained for a short context gets one; all that know the full one get it where the
+        short one went wrong.
         """
-        trained_pad = self._checkpoint.context.pad_seconds
+        trained = self._checkpoint.context
         if self._context == "full":
             return (yield from self._hear(model, window, clock, WINDOW_SECONDS))
-        if trained_pad is not None:
-            return (yield from self._hear(model, window, clock, trained_pad))
-        heard = yield from self._hear(model, window, clock, UNTRAINED_PAD_SECONDS, guarded=True)
+        pad_seconds = UNTRAINED_PAD_SECONDS if trained.pad_seconds is None else trained.pad_seconds
+        knows_full = trained.pad_seconds is None or trained.knows_full
+        heard = yield from self._hear(model, window, clock, pad_seconds, guarded=knows_full)
         if not heard.is_doubtful:
             return heard
         return (yield from self._hear(model, replace(window, draft=()), clock, WINDOW_SECONDS))

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -50,8 +51,7 @@ def write_card(folder: Path, front: Mapping[str, str], text: str) -> None:
 
 def _config(original: Mapping[str, Any], context: EncoderContext) -> dict[str, Any]:
     ours = original.get("wyoming_piwhisper", {})
-    encoder = {"pad_seconds": context.pad_seconds, "longest_seconds": context.longest_seconds}
-    return {**original, "wyoming_piwhisper": {**ours, "encoder_context": encoder}}
+    return {**original, "wyoming_piwhisper": {**ours, "encoder_context": asdict(context)}}
 
 
 def _is_small(file: Path) -> bool:

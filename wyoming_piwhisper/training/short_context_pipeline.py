@@ -78,7 +78,7 @@ def train_short_context(plan: ShortContextPlan) -> str:
     part = plan.output.with_name(f"{plan.output.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    context = EncoderContext(plan.recipe.pad_seconds, LONGEST_SECONDS)
+    context = EncoderContext(plan.recipe.pad_seconds, knows_full=True, longest_seconds=LONGEST_SECONDS)
     write_tuned(checkpoint, trainer.tuned.state_dict(), context, part)
     figures = _measure(plan, material, part)
     write_card(part, _front_matter(plan), _card(plan, material, trainer.step, figures))
@@ -169,8 +169,8 @@ for this model too; its card, where it has one, is in `{ORIGINAL_CARD}`.
 
 {len(watched)} clips of split `dev` of {plan.manifest.name} ({sets}), none of them trained on, greedy, torch on
 {material.device.type}; in brackets 95 % bootstrap intervals, seed 0. "Same answer" and the first WER compare with what
-the original says when it hears 30 s; "doubtful" are answers that the guard would not let pass with which the server
-lets a model hear short context that was not trained for it. This one is heard without a guard.
+the original says when it hears 30 s; "doubtful" are answers that the server's guard does not let pass: it then lets the
+model hear 30 s. Here all answers are compared as they are.
 
 {figures}
 
