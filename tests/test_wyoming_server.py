@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import os
+import signal
 import socket
 import struct
 import time
@@ -53,7 +54,6 @@ async def test_info_tells_the_truth(server: WyomingServer) -> None:
         info = Info.from_event(await answer(client))
     (program,) = info.asr
     assert (program.name, program.version, program.installed) == ("piwhisper", __version__, True)
-    assert not program.requires_external_vad
     assert not program.supports_transcript_streaming
     (model,) = program.models
     assert (model.name, model.languages, model.attribution.name) == ("fake", ["en", "de"], "Nobody")
@@ -65,8 +65,9 @@ async def test_describe_and_ping_are_answered_while_the_model_loads(tmp_path: Pa
     async with running_server(tmp_path) as server, client_of(server) as client:
         began = time.monotonic()
         await client.write_event(Describe().event())
-        assert Info.is_type((await answer(client)).type)
+        (program,) = Info.from_event(await answer(client)).asr
         assert time.monotonic() - began < 0.1
+        assert program.requires_external_vad, "nobody finds the end before the model is there"
         await speak(client, pcm16(1600))
         await client.write_event(Ping("still there?").event())
         assert Pong.from_event(await answer(client)).text == "still there?"
@@ -244,6 +245,20 @@ async def test_what_seems_to_be_over_is_answered_before_its_end_and_the_rest_is_
     assert (tmp_path / "finished").read_text().split()[-2:] == [str(ENDPOINT_SAMPLES)] * 2
 
 
+async def test_what_a_new_worker_is_told_again_still_counts_as_live(tmp_path: Path) -> None:
+    async with running_server(tmp_path) as server, client_of(server) as client:
+        assert await works(server)
+        began = time.monotonic()
+        await client.write_event(AudioChunk(16_000, 2, 1, pcm16(32_000)).event())
+        await asyncio.sleep(1.5)
+        await client.write_event(AudioChunk(16_000, 2, 1, pcm16(20_000)).event())
+        await asyncio.sleep(0.2)
+        (tmp_path / "endpoint").touch()
+        os.kill(worker_pid(tmp_path), signal.SIGKILL)
+        assert (await transcript(client)).text == "52000 samples up to 0.50"
+        assert time.monotonic() - began < WAIT_SECONDS
+
+
 async def test_audio_that_comes_faster_than_people_speak_is_heard_to_its_end(tmp_path: Path) -> None:
     (tmp_path / "endpoint").touch()
     async with running_server(tmp_path) as server, client_of(server) as client:
@@ -269,6 +284,7 @@ async def test_the_end_is_left_to_the_client_where_that_is_set(tmp_path: Path) -
 async def test_who_looks_for_the_end_is_told(tmp_path: Path, *, finds_end: bool) -> None:
     vad = VadSettings(endpointing=finds_end)
     async with running_server(tmp_path, vad=vad) as server, client_of(server) as client:
+        assert await works(server)
         await client.write_event(Describe().event())
         (program,) = Info.from_event(await answer(client)).asr
     assert program.requires_external_vad is not finds_end

@@ -159,7 +159,8 @@ class WyomingConnection:
             _require_text("ping: text", text)
             await self._send(Pong(text=text).event())
         elif Describe.is_type(event.type):
-            await self._send(info_of(self._recognition.model, finds_end=self._recognition.finds_end).event())
+            finds_end = self._recognition.finds_end and self._recognition.inference.ready
+            await self._send(info_of(self._recognition.model, finds_end=finds_end).event())
         elif Transcribe.is_type(event.type):
             language = _contents(Transcribe, event).language
             _require_text("transcribe: language", language)

@@ -56,6 +56,8 @@ class Opened:
     kind: ClassVar[str] = "opened"
     utterance: int
     options: RecognitionOptions
+    began: float
+    """When, by the monotonic clock, which all processes of a machine share."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,7 +139,7 @@ def decode(text: bytes, samples: bytes) -> Message:
     if kind == Load.kind:
         return Load(fields["engine_factory"], _plan(fields["plan"]), fields["log_level"])
     if kind == Opened.kind:
-        return Opened(fields["utterance"], _options(fields["options"]))
+        return Opened(fields["utterance"], _options(fields["options"]), fields["began"])
     if kind == Answered.kind:
         return Answered(fields["utterance"], _transcription(fields["transcription"]))
     return _PLAIN[kind](**fields)

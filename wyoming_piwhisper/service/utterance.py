@@ -1,6 +1,7 @@
 """One utterance from its opening to its transcript, as the server sees it."""
 
 import asyncio
+import time
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -32,6 +33,7 @@ class Utterance:
         self.losses = 0
         """How many workers died while they had this utterance."""
         self._options = options
+        self._began = time.monotonic()
         self._recogniser = recogniser
         self._samples: list[Samples] = []
         self._is_finished = False
@@ -93,7 +95,7 @@ class Utterance:
 
     def messages_so_far(self) -> Iterator[Message]:
         """Everything that a new worker has to be told of this utterance."""
-        yield Opened(self.number, self._options)
+        yield Opened(self.number, self._options, self._began)
         for samples in self._samples:
             yield Fed(self.number, samples)
         if self._is_finished:

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import BinaryIO, Final
 
 from wyoming_piwhisper.domain.audio import Samples, seconds_of
@@ -36,7 +36,7 @@ class _Open:
     """An utterance and how its audio comes."""
 
     utterance: Utterance | InferenceError
-    began: float = field(default_factory=time.monotonic)
+    began: float
     seconds: float = 0.0
     """Of audio so far."""
 
@@ -117,8 +117,8 @@ class Worker:
             case messages.Abandoned(utterance=number):
                 self._open.pop(number, None)
                 self._abandoned.discard(number)
-            case messages.Opened(utterance=number, options=options) if number not in self._abandoned:
-                self._open[number] = _Open(_guarded(lambda: engine.open(options)))
+            case messages.Opened(utterance=number, options=options, began=began) if number not in self._abandoned:
+                self._open[number] = _Open(_guarded(lambda: engine.open(options)), began)
             case messages.Fed(utterance=number, samples=samples) if self._is_wanted(number):
                 opened = self._open[number]
                 opened.seconds += seconds_of(samples.size)
