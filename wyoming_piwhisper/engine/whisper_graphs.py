@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from onnx import TensorProto
 
-from wyoming_piwhisper.engine.onnx_graph import MICROSOFT, Floats, Graph
+from wyoming_piwhisper.engine.onnx_graph import MICROSOFT, Floats, Graph, GraphModel
 from wyoming_piwhisper.engine.whisper_config import WhisperConfig
 
 Weights = Mapping[str, Floats]
@@ -40,7 +40,7 @@ def past(cache: str) -> str:
     return f"past_{cache}"
 
 
-def encoder_graph(config: WhisperConfig, weights: Weights) -> bytes:
+def encoder_graph(config: WhisperConfig, weights: Weights) -> GraphModel:
     """`log_mel` (1, mel bins, frames) and `positions` (states, d_model) to `cross_names`.
 
     Each output: (1, heads, states, d_model / heads).
@@ -59,7 +59,7 @@ def encoder_graph(config: WhisperConfig, weights: Weights) -> bytes:
     return graph.model()
 
 
-def decoder_graph(config: WhisperConfig, weights: Weights) -> bytes:
+def decoder_graph(config: WhisperConfig, weights: Weights) -> GraphModel:
     """`embedded` (1, tokens, d_model), `cross_names`, past `cache_names` and counts to hidden states and `cache_names`.
 
     Each cache: (answers, heads, room, d_model / heads), to be bound as input and as output, for it is written in place.
@@ -84,7 +84,7 @@ def decoder_graph(config: WhisperConfig, weights: Weights) -> bytes:
     return graph.model()
 
 
-def head_graph(config: WhisperConfig, weights: Weights) -> bytes:
+def head_graph(config: WhisperConfig, weights: Weights) -> GraphModel:
     """`HIDDEN` (1, tokens, d_model) to `LOGITS` (1, tokens, vocabulary)."""
     graph = Graph()
     states = graph.input(HIDDEN, (1, "tokens", config.d_model))

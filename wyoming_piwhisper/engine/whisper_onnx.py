@@ -12,7 +12,7 @@ from wyoming_piwhisper.engine.decoding import Logits
 from wyoming_piwhisper.engine.features import Spectrogram
 from wyoming_piwhisper.engine.lora_file import LoraFile
 from wyoming_piwhisper.engine.merging import AdapterReader, merged_weights
-from wyoming_piwhisper.engine.onnx_graph import FAILURES, Floats, open_session
+from wyoming_piwhisper.engine.onnx_graph import FAILURES, Floats, GraphModel, open_session
 from wyoming_piwhisper.engine.weight_file import WeightFile
 from wyoming_piwhisper.engine.whisper_config import WhisperConfig
 from wyoming_piwhisper.engine.whisper_graphs import (
@@ -31,8 +31,6 @@ from wyoming_piwhisper.engine.whisper_graphs import (
     past,
 )
 
-COPIES: Final = 2
-"""Of the weights in a session's memory: as constants, and packed for the kernels."""
 ENCODER_POSITIONS: Final = "model.encoder.embed_positions.weight"
 DECODER_POSITIONS: Final = "model.decoder.embed_positions.weight"
 
@@ -45,11 +43,11 @@ class OnnxWhisper:
         config: WhisperConfig,
         weights: WeightFile,
         threads: int,
-        graphs: tuple[bytes, bytes],
+        graphs: tuple[GraphModel, GraphModel],
         head: InferenceSession,
     ) -> None:
         """Open sessions for the encoder's and the decoder's graph; see `load`."""
-        self.own_bytes = COPIES * sum(map(len, graphs))
+        self.own_bytes = sum(graph.constant_bytes for graph in graphs)
         self._config = config
         self._weights = weights
         self._threads = threads
