@@ -3,8 +3,9 @@
 The rule is PEFT's `cat`: `W + sum(w_i * s_i * B_i A_i)`, here as one product of the adapters' halves side by side.
 """
 
-from collections import ChainMap, OrderedDict
-from collections.abc import Mapping, Sequence
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -15,17 +16,20 @@ ADAPTER_BYTES: Final = 32_000_000
 """Adapters that were read are kept up to this size; reading three costs a third of their merge."""
 
 
+Halves = Mapping[str, tuple[Floats, Floats]]
+"""Names of the base's matrices to `A` (ranks, inputs) and `B` (outputs, ranks) of their adapters' sum, float32."""
+
+
 class AdapterReader:
-    """Reads adapters and keeps those that were used last; used from one thread."""
+    """Reads adapters and keeps those that were used last; may be used from several threads."""
 
     def __init__(self) -> None:
         """Begin with none."""
         self._read: OrderedDict[LoraFile, dict[str, Floats]] = OrderedDict()
+        self._reading = threading.Lock()
 
-    def halves(self, adapters: Sequence[tuple[LoraFile, float]]) -> dict[str, tuple[Floats, Floats]]:
-        """For each matrix that the adapters change, `A` (ranks, inputs) and `B` (outputs, ranks) of their sum.
-
-        Weights and scalings are in `A`.
+    def halves(self, adapters: Sequence[tuple[LoraFile, float]]) -> Halves:
+        """The sum of the adapters, each with its weight; weights and scalings are in `A`.
 
         Raises:
             ProfileError: an adapter cannot be read.
@@ -42,18 +46,39 @@ class AdapterReader:
         }
 
     def _tensors(self, lora: LoraFile) -> dict[str, Floats]:
-        if lora not in self._read:
-            self._read[lora] = read_tensors(lora.weights)
-        self._read.move_to_end(lora)
-        while len(self._read) > 1 and sum(map(_bytes, self._read.values())) > ADAPTER_BYTES:
-            self._read.popitem(last=False)
-        return self._read[lora]
+        with self._reading:
+            if lora not in self._read:
+                self._read[lora] = read_tensors(lora.weights)
+            self._read.move_to_end(lora)
+            while len(self._read) > 1 and sum(map(_bytes, self._read.values())) > ADAPTER_BYTES:
+                self._read.popitem(last=False)
+            return self._read[lora]
 
 
-def merged_weights(base: Mapping[str, Floats], halves: Mapping[str, tuple[Floats, Floats]]) -> Mapping[str, Floats]:
-    """The tensors of `base`, with new ones where `halves` change them."""
-    changed = {matrix: base[matrix] + b @ a for matrix, (a, b) in halves.items()}
-    return ChainMap(changed, base)  # type: ignore[arg-type]  # only read
+class MergedWeights(Mapping[str, Floats]):
+    """The tensors of a base, with `halves` added to each when it is asked for."""
+
+    def __init__(self, base: Mapping[str, Floats], halves: Halves) -> None:
+        """Merge `halves`, as `AdapterReader` brings them, into tensors of `base`."""
+        self._base = base
+        self._halves = halves
+
+    def __getitem__(self, name: str) -> Floats:
+        """A new tensor where it is changed."""
+        if name not in self._halves:
+            return self._base[name]
+        a, b = self._halves[name]
+        merged: Floats = b @ a
+        merged += self._base[name]
+        return merged
+
+    def __iter__(self) -> Iterator[str]:
+        """The names."""
+        return iter(self._base)
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._base)
 
 
 def _bytes(tensors: Mapping[str, Floats]) -> int:

@@ -1,18 +1,20 @@
 """Runs a Whisper checkpoint with ONNX Runtime on a CPU, in eight bits."""
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final, Self
 
 import numpy as np
 from onnxruntime import InferenceSession, OrtValue
 
-from wyoming_piwhisper.domain.errors import InferenceError, ModelFormatError
+from wyoming_piwhisper.domain.errors import InferenceError, ModelFormatError, OutOfMemoryError
 from wyoming_piwhisper.engine.checkpoint import Checkpoint
 from wyoming_piwhisper.engine.decoding import Logits
 from wyoming_piwhisper.engine.features import Spectrogram
 from wyoming_piwhisper.engine.lora_file import LoraFile
-from wyoming_piwhisper.engine.merging import AdapterReader, merged_weights
-from wyoming_piwhisper.engine.onnx_graph import FAILURES, Floats, GraphModel, open_session
+from wyoming_piwhisper.engine.merging import AdapterReader, MergedWeights
+from wyoming_piwhisper.engine.onnx_graph import FAILURES, Floats, open_session
+from wyoming_piwhisper.engine.run_time_adapters import adapter_inputs
 from wyoming_piwhisper.engine.weight_file import WeightFile
 from wyoming_piwhisper.engine.whisper_config import WhisperConfig
 from wyoming_piwhisper.engine.whisper_graphs import (
@@ -35,25 +37,48 @@ ENCODER_POSITIONS: Final = "model.encoder.embed_positions.weight"
 DECODER_POSITIONS: Final = "model.decoder.embed_positions.weight"
 
 
-class OnnxWhisper:
-    """A `SpeechModel` on the CPU; merged models share the head and the embeddings of their base."""
+@dataclass(frozen=True)
+class _Shared:
+    """What a base and all models made from it have in common."""
 
-    def __init__(
-        self,
-        config: WhisperConfig,
-        weights: WeightFile,
-        threads: int,
-        graphs: tuple[GraphModel, GraphModel],
-        head: InferenceSession,
-    ) -> None:
-        """Open sessions for the encoder's and the decoder's graph; see `load`."""
-        self.own_bytes = sum(graph.constant_bytes for graph in graphs)
-        self._config = config
-        self._weights = weights
-        self._threads = threads
-        self._encoder, self._decoder = (open_session(graph, threads) for graph in graphs)
-        self._head = head
-        self._reader = AdapterReader()
+    config: WhisperConfig
+    weights: WeightFile
+    threads: int
+    head: InferenceSession
+    reader: AdapterReader
+
+
+@dataclass(frozen=True)
+class _Sessions:
+    encoder: InferenceSession
+    decoder: InferenceSession
+    own_bytes: int
+
+    @classmethod
+    def open(cls, config: WhisperConfig, weights: Weights, threads: int, *, adaptable: bool = False) -> Self:
+        encoder = encoder_graph(config, weights, adaptable=adaptable)
+        decoder = decoder_graph(config, weights, adaptable=adaptable)
+        own_bytes = encoder.constant_bytes + decoder.constant_bytes
+        return cls(open_session(encoder, threads), open_session(decoder, threads), own_bytes)
+
+
+@dataclass(frozen=True)
+class _Adapters:
+    """Further inputs of the encoder and of the decoder; only adaptable sessions have any."""
+
+    encoder: Mapping[str, OrtValue] = field(default_factory=dict)
+    decoder: Mapping[str, OrtValue] = field(default_factory=dict)
+
+
+class OnnxWhisper:
+    """A `SpeechModel` on the CPU; merged and adapted models share the head and the embeddings of their base."""
+
+    def __init__(self, shared: _Shared, sessions: _Sessions, adapters: _Adapters | None = None) -> None:
+        """Run `sessions`; see `load`."""
+        self.own_bytes = sessions.own_bytes
+        self._shared = shared
+        self._sessions = sessions
+        self._adapters = adapters or _Adapters()
 
     @classmethod
     def load(cls, checkpoint: Checkpoint, threads: int) -> Self:
@@ -68,45 +93,83 @@ class OnnxWhisper:
             raise ModelFormatError(f"{checkpoint.folder / 'config.json'}: {error!r}") from error
         weights = WeightFile(checkpoint.weights)
         try:
-            graphs = encoder_graph(config, weights), decoder_graph(config, weights)
+            sessions = _Sessions.open(config, weights, threads)
             head = open_session(head_graph(config, weights), threads)
-            # Opened anew, for what was read of the file stays in memory as long as it is open.
-            return cls(config, WeightFile(checkpoint.weights), threads, graphs, head)
         except (KeyError, ValueError, *FAILURES) as error:
             raise ModelFormatError(f"{checkpoint.weights}: does not fit config.json: {error}") from error
+        return cls(_Shared(config, weights.reopened(), threads, head, AdapterReader()), sessions)
 
     @property
     def longest_answer(self) -> int:
         """Most tokens that a session can hold."""
-        return self._config.max_target_positions
+        return self._shared.config.max_target_positions
 
     def encode(self, log_mel: Spectrogram) -> "OnnxDecoderSession":
         """Hear log-Mel of shape (mel bins, frames)."""
+        config, weights = self._shared.config, self._shared.weights
         states = -(-log_mel.shape[1] // 2)
-        heard = {"log_mel": log_mel[None], "positions": self._weights.first_rows(ENCODER_POSITIONS, states)}
+        heard = {"log_mel": log_mel[None], "positions": weights.first_rows(ENCODER_POSITIONS, states)}
         feed = {name: OrtValue.ortvalue_from_numpy(np.ascontiguousarray(value)) for name, value in heard.items()}
         try:
-            cross = self._encoder.run_with_ort_values(cross_names(self._config), feed)
+            cross = self._sessions.encoder.run_with_ort_values(cross_names(config), {**feed, **self._adapters.encoder})
         except FAILURES as error:
             raise InferenceError(f"the encoder failed: {error}") from error
-        named = dict(zip(cross_names(self._config), cross, strict=True))
-        return OnnxDecoderSession(self._config, self._weights, self._decoder, self._head, named)
+        given = {**dict(zip(cross_names(config), cross, strict=True)), **self._adapters.decoder}
+        return OnnxDecoderSession(config, weights, self._sessions.decoder, self._shared.head, given)
 
-    def merged(self, adapters: Sequence[tuple[LoraFile, float]]) -> Self:
-        """A new model whose encoder and decoder are built from merged weights.
+    def merged(self, adapters: Sequence[tuple[LoraFile, float]]) -> "OnnxWhisper":
+        """A new model whose encoder and decoder are built from merged weights; may be called on any thread.
 
         Raises:
             ProfileError: an adapter cannot be read.
+            OutOfMemoryError: there is no room.
         """
-        weights: Weights = merged_weights(self._weights, self._reader.halves(adapters))
-        graphs = encoder_graph(self._config, weights), decoder_graph(self._config, weights)
-        return type(self)(self._config, self._weights, self._threads, graphs, self._head)
+        shared = self._shared
+        try:
+            weights = MergedWeights(shared.weights.reopened(), shared.reader.halves(adapters))
+            return OnnxWhisper(shared, _Sessions.open(shared.config, weights, shared.threads))
+        except MemoryError as error:
+            raise OutOfMemoryError("there is no room for a merged model") from error
+
+    def adaptable(self) -> "AdaptableOnnxWhisper":
+        """Open sessions that take adapters as they come; may be called on any thread.
+
+        Raises:
+            OutOfMemoryError: there is no room.
+        """
+        shared = self._shared
+        try:
+            return AdaptableOnnxWhisper(
+                shared, _Sessions.open(shared.config, shared.weights.reopened(), shared.threads, adaptable=True)
+            )
+        except MemoryError as error:
+            raise OutOfMemoryError("there is no room for sessions that take adapters") from error
 
     def prepare_merge(self, matrices: Collection[str]) -> None:
         """Nothing: most of the time of a merge is the building of the sessions."""
 
     def release_memory(self) -> None:
         """Nothing: the memory of models that are gone is free."""
+
+
+class AdaptableOnnxWhisper:
+    """The model of a checkpoint in sessions that take adapters at run time: a switch costs no building."""
+
+    def __init__(self, shared: _Shared, sessions: _Sessions) -> None:
+        """Run `sessions`; see `OnnxWhisper.adaptable`."""
+        self._shared = shared
+        self._sessions = sessions
+
+    def adapted(self, adapters: Sequence[tuple[LoraFile, float]]) -> OnnxWhisper:
+        """The model with these adapters, each with its weight.
+
+        Raises:
+            ProfileError: an adapter cannot be read.
+        """
+        halves = self._shared.reader.halves(adapters)
+        sessions = self._sessions
+        inputs = _Adapters(adapter_inputs(sessions.encoder, halves), adapter_inputs(sessions.decoder, halves))
+        return OnnxWhisper(self._shared, sessions, inputs)
 
 
 class OnnxDecoderSession:
@@ -118,14 +181,14 @@ class OnnxDecoderSession:
         weights: WeightFile,
         decoder: InferenceSession,
         head: InferenceSession,
-        cross: Mapping[str, OrtValue],
+        given: Mapping[str, OrtValue],
     ) -> None:
-        """Begin with no token."""
+        """Begin with no token; `given` is what the encoder heard, and adapters where the decoder takes them."""
         self._config = config
         self._weights = weights
         self._decoder = decoder
         self._head = head
-        self._cross = cross
+        self._given = given
         self._caches = self._room_for(answers=1)
         self._next = self._pass_of(1)
         self._position = 0
@@ -166,7 +229,7 @@ class OnnxDecoderSession:
         return {name: np.zeros(shape, np.float32) for name in cache_names(config)}
 
     def _pass_of(self, tokens: int) -> "_Pass":
-        return _Pass(self._config, tokens, self._caches, self._cross, (self._decoder, self._head))
+        return _Pass(self._config, tokens, self._caches, self._given, (self._decoder, self._head))
 
 
 class _Pass:
@@ -177,7 +240,7 @@ class _Pass:
         config: WhisperConfig,
         tokens: int,
         caches: Mapping[str, Floats],
-        cross: Mapping[str, OrtValue],
+        given: Mapping[str, OrtValue],
         sessions: tuple[InferenceSession, InferenceSession],
     ) -> None:
         answers = len(next(iter(caches.values())))
@@ -189,10 +252,10 @@ class _Pass:
         self._by_answer = np.array([answers, -1, 3 * config.d_model], np.int64)
         self._caches = caches
         self.body, self.head = (session.io_binding() for session in sessions)
-        given = {"embedded": self.embedded, LAST: self.last, TOTAL: self.total, BY_ANSWER: self._by_answer}
-        for name, value in cross.items():
+        arrays = {"embedded": self.embedded, LAST: self.last, TOTAL: self.total, BY_ANSWER: self._by_answer}
+        for name, value in given.items():
             self.body.bind_ortvalue_input(name, value)
-        for name, array in (given | {past(name): cache for name, cache in caches.items()}).items():
+        for name, array in (arrays | {past(name): cache for name, cache in caches.items()}).items():
             self.body.bind_ortvalue_input(name, OrtValue.ortvalue_from_numpy(array))
         for name, array in ({HIDDEN: self._hidden} | dict(caches)).items():
             self.body.bind_ortvalue_output(name, OrtValue.ortvalue_from_numpy(array))
