@@ -15,6 +15,7 @@ from wyoming_piwhisper.domain.traits import TRAITS, KnownTraits, Trait, told
 
 DEVICES: Final = ("auto", "cpu", "cuda")
 ENGINES: Final = ("auto", "onnx", "torch")
+NOT_READY: Final = ("best_available", "wait")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
 MAX_THREADS: Final = 256
@@ -168,6 +169,10 @@ class ProfileSettings:
     )
     cache_mb: int = _option(256, "Memory that merged models may take in all, in MB; the least recently used go first")
     prewarm: str = _option("", "Profile keys, separated by commas, merged at the start like that of speaker.*")
+    not_ready: str = _option(
+        "best_available",
+        "While profiles are not merged: best_available (apply them at run time, or else the base hears), or wait",
+    )
     age_weight: float = _option(1.0, "Factor of the profile for the speaker's age")
     gender_weight: float = _option(1.0, "Factor of the profile for the speaker's gender")
     accent_weight: float = _option(1.0, "Factor of the profile for the speaker's accent")
@@ -176,6 +181,8 @@ class ProfileSettings:
         """Refuse what no cache could hold and no key could mean."""
         if self.cache_mb < 0:
             raise SettingsError(f"profiles.cache_mb: {self.cache_mb} is negative")
+        if self.not_ready not in NOT_READY:
+            raise SettingsError(f"profiles.not_ready: {self.not_ready!r} is none of {', '.join(NOT_READY)}")
         try:
             _ = self.prewarm_keys
         except SettingsError as error:
@@ -185,6 +192,11 @@ class ProfileSettings:
     def prewarm_keys(self) -> tuple[ProfileKey, ...]:
         """The keys that `prewarm` lists."""
         return tuple(ProfileKey.parse(key.strip()) for key in self.prewarm.split(",") if key.strip())
+
+    @property
+    def waits(self) -> bool:
+        """Whether an utterance waits for the model of its speaker."""
+        return self.not_ready == "wait"
 
     @property
     def trait_weights(self) -> dict[Trait, float]:

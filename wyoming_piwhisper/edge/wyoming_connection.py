@@ -21,6 +21,7 @@ from wyoming.ping import Ping, Pong
 
 from wyoming_piwhisper.domain.errors import OverloadedError, PiWhisperError, ProtocolError
 from wyoming_piwhisper.domain.languages import choose_language
+from wyoming_piwhisper.domain.profiles import BASE
 from wyoming_piwhisper.domain.settings import ServerSettings, SpeakerSettings
 from wyoming_piwhisper.domain.transcription import ModelDescription, RecognitionOptions, Transcription
 from wyoming_piwhisper.edge.incoming_audio import IncomingAudio
@@ -255,7 +256,16 @@ def _log(transcription: Transcription, latency_seconds: float) -> None:
         transcription.speech_seconds,
         latency_seconds,
         stages or "no model needed",
-        "" if transcription.profile_was_cached else ", model merged anew",
+        _way_of_profiles(transcription),
         ", heard ahead of the end" if transcription.was_ready else "",
     )
     _LOGGER.debug("Transcript: %r, profile %s, %s", transcription.text, transcription.profile, transcription.traits)
+
+
+def _way_of_profiles(transcription: Transcription) -> str:
+    """How the speaker's profiles took part where their model was not at hand, without their names."""
+    if transcription.profile_was_cached:
+        return ""
+    if not transcription.profile_is_awaited:
+        return ", model merged anew"
+    return ", profiles not ready" if transcription.profile == BASE else ", profiles applied at run time"

@@ -49,6 +49,10 @@ class Recognizer:
         """Find out who speaks and which model is theirs."""
         return Voice(self._model) if self._voices is None else self._voices.listen(speech, options, clock)
 
+    def renewed(self, voice: Voice) -> Voice:
+        """The same voice on its own model, if that has become ready."""
+        return voice if self._voices is None else self._voices.renewed(voice)
+
     def without_profiles(self, voice: Voice) -> Voice:
         """The same voice on the base model, with as much memory free as can be."""
         return voice if self._voices is None else self._voices.without_profiles(voice)
@@ -149,7 +153,13 @@ class RecognizedUtterance:
         if self._listened is None:
             return transcription
         _, voice = self._listened
-        return replace(transcription, profile=voice.profile, profile_was_cached=voice.was_cached, traits=voice.traits)
+        return replace(
+            transcription,
+            profile=voice.profile,
+            profile_was_cached=voice.was_cached,
+            profile_is_awaited=voice.awaits is not None,
+            traits=voice.traits,
+        )
 
     def _steps(self, regions: list[SpeechRegion], samples: Samples) -> Steps[list[SpeechRegion]]:
         """Choose the voice and hear each window that was not heard so far; brings all windows."""
@@ -170,12 +180,13 @@ class RecognizedUtterance:
     def _listen(self, regions: list[SpeechRegion], samples: Samples) -> Voice:
         """The voice of the first 3 s of speech; what was found in less is looked at again when there is more."""
         enough = min(ENOUGH_SPEECH_SAMPLES, _samples_in(regions))
-        if self._listened is not None and self._listened[0] >= enough:
-            return self._listened[1]
         before = self._listened
-        speech = np.concatenate([samples[region.start : region.end] for region in regions])
-        voice = self._recognizer.listen(speech, self._options, self._clock)
-        self._listened = (enough, voice)
+        if before is not None and before[0] >= enough:
+            self._listened = (before[0], self._recognizer.renewed(before[1]))
+        else:
+            speech = np.concatenate([samples[region.start : region.end] for region in regions])
+            self._listened = (enough, self._recognizer.listen(speech, self._options, self._clock))
+        voice = self._listened[1]
         if before is not None and before[1].profile != voice.profile:
             self._heard.clear()
         return voice
