@@ -68,7 +68,7 @@ def main() -> None:
 
 def is_right(result: ClipResult) -> bool:
     """Whether there is no error in a clip."""
-    return score_utterance(result.reference, result.hypothesis).words.errors == 0
+    return score_utterance(result.reference, result.hypothesis).is_exact
 
 
 def share(count: int, clips: int) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from adapters import WEIGHTS, Place, make_place
 from conftest import Corpus
+from fakes import WAIT_SECONDS
 from test_vad import voice
 
 from wyoming_piwhisper.domain.errors import OutOfMemoryError, ProfileError
@@ -74,13 +75,13 @@ class SlowToMerge(FakeModel):
         self.threads: set[int] = set()
 
     def adaptable(self) -> FakeAdaptable:
-        self.may_open.wait()
+        self.may_open.wait(WAIT_SECONDS)
         return FakeAdaptable()
 
     def merged(self, adapters: object) -> FakeModel:
         self.merges += 1
         self.threads.add(threading.get_ident())
-        self.may_merge.wait()
+        self.may_merge.wait(WAIT_SECONDS)
         if self.error is not None:
             raise self.error
         return FakeModel()
@@ -154,6 +155,7 @@ def test_what_could_not_be_kept_is_not_merged(place: Place) -> None:
 def test_models_wanted_at_the_start_are_merged_at_once(place: Place) -> None:
     place.add("accent", "indian", 1)
     base = SlowToMerge()
+    base.may_open.set()
     base.may_merge.set()
     models = models_of(place, base)
 
@@ -212,7 +214,6 @@ def test_without_a_form_for_run_time_profiles_the_base_hears_until_the_merge(
 ) -> None:
     place.add("accent", "indian", 1)
     base = SlowToMerge()
-    models = models_of(place, base)
 
     def refuse() -> FakeAdaptable:
         raise OutOfMemoryError("no room")

@@ -95,6 +95,7 @@ def test_printed_settings_are_read_back_to_the_same(tmp_path: Path) -> None:
         ("vad: {aggressiveness: 4}", r"vad\.aggressiveness"),
         ("vad: {pad_ms: -1}", r"vad\.pad_ms"),
         ("vad: {start_ms: 330}", r"vad\.start_ms: 330 is above the start window of 300 ms"),
+        ("profiles: {not_ready: later}", r"profiles\.not_ready: 'later' is none of best_available, wait"),
         ("log: {level: loud}", r"log\.level"),
         ("server: 3", "server in .*: holds 3"),
         ("- server", "config.yaml: holds"),

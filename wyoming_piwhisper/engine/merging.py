@@ -25,30 +25,33 @@ class AdapterReader:
 
     def __init__(self) -> None:
         """Begin with none."""
-        self._read: OrderedDict[LoraFile, dict[str, Floats]] = OrderedDict()
+        self._read: OrderedDict[LoraFile, dict[str, tuple[Floats, Floats]]] = OrderedDict()
         self._reading = threading.Lock()
 
     def halves(self, adapters: Sequence[tuple[LoraFile, float]]) -> Halves:
-        """The sum of the adapters, each with its weight; weights and scalings are in `A`.
+        """The sum of the adapters, each with its weight; weights and scalings are in `A`, and `B.T` is contiguous.
 
         Raises:
             ProfileError: an adapter cannot be read.
         """
         found: dict[str, list[tuple[Floats, Floats]]] = {}
         for lora, weight in adapters:
-            tensors = self._tensors(lora)
-            for matrix, scaling in lora.scalings.items():
-                a, b = (tensors[key] for key in LoraFile.keys(matrix))
-                found.setdefault(matrix, []).append((a * np.float32(scaling * weight), b))
-        return {
-            matrix: (np.concatenate([a for a, _ in pairs]), np.concatenate([b for _, b in pairs], axis=1))
-            for matrix, pairs in found.items()
-        }
+            for matrix, (a, b) in self._pairs(lora).items():
+                found.setdefault(matrix, []).append((a if weight == 1 else a * np.float32(weight), b))
+        # One piece of memory: the system takes three times as long to give so many small ones.
+        room = np.empty(sum(a.size + b.size for pairs in found.values() for a, b in pairs), np.float32)
+        halves: dict[str, tuple[Floats, Floats]] = {}
+        for matrix, pairs in found.items():
+            whole_a, room = _stacked([a for a, _ in pairs], room)
+            whole_b, room = _stacked([b for _, b in pairs], room)
+            halves[matrix] = whole_a, whole_b.T
+        return halves
 
-    def _tensors(self, lora: LoraFile) -> dict[str, Floats]:
+    def _pairs(self, lora: LoraFile) -> dict[str, tuple[Floats, Floats]]:
+        """`A` (rank, inputs), scaled, and the transpose of `B`, (rank, outputs), by matrix."""
         with self._reading:
             if lora not in self._read:
-                self._read[lora] = read_tensors(lora.weights)
+                self._read[lora] = _read_pairs(lora)
             self._read.move_to_end(lora)
             while len(self._read) > 1 and sum(map(_bytes, self._read.values())) > ADAPTER_BYTES:
                 self._read.popitem(last=False)
@@ -81,5 +84,20 @@ class MergedWeights(Mapping[str, Floats]):
         return len(self._base)
 
 
-def _bytes(tensors: Mapping[str, Floats]) -> int:
-    return sum(tensor.nbytes for tensor in tensors.values())
+def _read_pairs(lora: LoraFile) -> dict[str, tuple[Floats, Floats]]:
+    tensors = read_tensors(lora.weights)
+    pairs: dict[str, tuple[Floats, Floats]] = {}
+    for matrix, scaling in lora.scalings.items():
+        a, b = (tensors[key] for key in LoraFile.keys(matrix))
+        pairs[matrix] = a * np.float32(scaling), np.ascontiguousarray(b.T)
+    return pairs
+
+
+def _stacked(parts: Sequence[Floats], room: Floats) -> tuple[Floats, Floats]:
+    """Matrices (rows, columns) on top of one another at the beginning of `room`, and what is left of it."""
+    size = sum(part.size for part in parts)
+    return np.concatenate(parts, out=room[:size].reshape(-1, parts[0].shape[1])), room[size:]
+
+
+def _bytes(pairs: Mapping[str, tuple[Floats, Floats]]) -> int:
+    return sum(half.nbytes for pair in pairs.values() for half in pair)

@@ -5,6 +5,7 @@ For a product `x @ W.T` the graph adds `(x @ A.T) @ B.T` in float32. The LoRA ra
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from onnxruntime import InferenceSession, OrtValue
@@ -13,7 +14,8 @@ from wyoming_piwhisper.engine.merging import Halves
 from wyoming_piwhisper.engine.onnx_graph import MICROSOFT, Graph
 
 _A, _B = ".A", ".B"
-"""Ends of the inputs' names; what comes before is the matrix."""
+"""Ends of the inputs' names; before stands the matrix. The second brings the transpose: both are (ranks, …)."""
+_NOTHING: Final = (np.zeros((0, 0), np.float32),) * 2
 
 
 @dataclass(frozen=True)
@@ -36,18 +38,19 @@ def adapter_inputs(session: InferenceSession, halves: Halves) -> dict[str, OrtVa
 
     The values stand on the memory of `halves`.
     """
-    shapes = {found.name: found.shape for found in session.get_inputs()}
     given: dict[str, OrtValue] = {}
-    for matrix in sorted(name.removesuffix(_A) for name in shapes if name.endswith(_A)):
-        nothing = np.zeros((0, shapes[matrix + _A][1])), np.zeros((shapes[matrix + _B][0], 0))
-        for end, half in zip((_A, _B), halves.get(matrix, nothing), strict=True):
-            given[matrix + end] = OrtValue.ortvalue_from_numpy(np.ascontiguousarray(half, np.float32))
+    for found in session.get_inputs():
+        matrix, end = found.name[: -len(_A)], found.name[-len(_A) :]
+        if end in {_A, _B}:
+            a, b = halves.get(matrix, _NOTHING)
+            half = a if end == _A else b.T
+            value = half if len(half) else np.zeros((0, found.shape[1]), np.float32)
+            given[found.name] = OrtValue.ortvalue_from_numpy(value)
     return given
 
 
 def _by_adapter(graph: Graph, states: str, matrix: AdaptableMatrix) -> str:
     rank = f"rank of {matrix.name}"
     a = graph.input(matrix.name + _A, (rank, matrix.inputs))
-    b = graph.input(matrix.name + _B, (matrix.outputs, rank))
-    inner = graph.node("FusedMatMul", [states, a], MICROSOFT, transB=1)
-    return graph.node("FusedMatMul", [inner, b], MICROSOFT, transB=1)
+    b = graph.input(matrix.name + _B, (rank, matrix.outputs))
+    return graph.node("MatMul", [graph.node("FusedMatMul", [states, a], MICROSOFT, transB=1), b])
