@@ -1,7 +1,8 @@
 """Stand-ins for the recogniser behind the server: an engine in the worker, steered by files in its model folder.
 
 The worker is a process of its own, so a test talks to the fake engine through the folder:
-`hold` and `hold-load` are FIFOs on which it waits before an answer and while it loads, the other names are plain files.
+`hold` and `hold-load` are FIFOs on which it waits before an answer and while it loads, the other names are plain files;
+`transcription` holds more fields of its answers.
 """
 
 import asyncio
@@ -55,7 +56,9 @@ class FakeUtterance:
         self._misbehave()
         loudest = float(np.abs(heard).max(initial=0.0))
         text = f"{len(heard)} samples up to {loudest:.2f}" if loudest > 0.01 else ""
-        return Transcription(text, self._language, seconds_of(len(heard)), stage_seconds={"decode": 0.001})
+        told = self._folder / "transcription"
+        fields = json.loads(told.read_text()) if told.exists() else {}
+        return Transcription(text, self._language, seconds_of(len(heard)), stage_seconds={"decode": 0.001}, **fields)
 
     def _misbehave(self) -> None:
         wait_on(self._folder / "hold")

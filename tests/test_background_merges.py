@@ -1,5 +1,6 @@
 """Models merged in the background, and what hears until they are ready."""
 
+import argparse
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -11,11 +12,13 @@ from conftest import Corpus
 from fakes import WAIT_SECONDS
 from test_vad import voice
 
+from wyoming_piwhisper.commands.recogniser import load_recogniser
 from wyoming_piwhisper.domain.errors import OutOfMemoryError, ProfileError
 from wyoming_piwhisper.domain.profiles import ProfileKey
 from wyoming_piwhisper.domain.settings import EnginePlan, VadSettings
 from wyoming_piwhisper.domain.transcription import RecognitionOptions, Transcription
 from wyoming_piwhisper.edge.audio_files import read_audio
+from wyoming_piwhisper.edge.settings_file import RECOGNISER_SECTIONS, add_options
 from wyoming_piwhisper.engine.checkpoint import read_checkpoint
 from wyoming_piwhisper.engine.decoding import DecoderSession
 from wyoming_piwhisper.engine.features import Spectrogram
@@ -278,6 +281,15 @@ def test_an_engine_starts_while_its_form_for_run_time_profiles_is_being_opened(p
 
     assert result.profile in {"base", "accent-indian"}
     assert not result.profile_was_cached
+
+
+def test_commands_without_a_server_wait_for_merged_models(place: Place) -> None:
+    place.add("accent", "indian", 1)
+    parser = argparse.ArgumentParser()
+    add_options(parser, RECOGNISER_SECTIONS)
+    arguments = parser.parse_args(["--asr-model", str(place.model), "--profiles-not-ready", "best_available"])
+
+    assert load_recogniser(arguments).settings.profiles.waits
 
 
 @pytest.mark.parametrize("key", ["accent-indian+one-for-all", "gender-female+accent-chinese+one-for-all"])

@@ -238,6 +238,29 @@ async def test_an_answer_is_logged_in_one_line_without_the_words(
     assert "samples up to" not in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"profile": "accent-indian"}, ""),
+        ({"profile": "accent-indian", "profile_was_cached": False}, ", model merged anew"),
+        (
+            {"profile": "accent-indian", "profile_was_cached": False, "profile_is_awaited": True},
+            ", profiles applied at run time",
+        ),
+        ({"profile_was_cached": False, "profile_is_awaited": True}, ", profiles not ready"),
+    ],
+)
+async def test_the_log_says_how_profiles_took_part_and_not_which(
+    server: WyomingServer, tmp_path: Path, caplog: pytest.LogCaptureFixture, fields: dict[str, object], said: str
+) -> None:
+    (tmp_path / "transcription").write_text(json.dumps(fields))
+    caplog.set_level(logging.INFO)
+    assert await works(server)
+    (line,) = [record.getMessage() for record in caplog.records if record.getMessage().startswith("Utterance")]
+    assert line.endswith(f"decode 0.001 s{said})")
+    assert "indian" not in caplog.text
+
+
 async def test_a_unix_socket_is_served_and_removed(tmp_path: Path) -> None:
     path = tmp_path / "socket"
     async with running_server(tmp_path, ServerSettings(uri=f"unix://{path}")) as server:

@@ -40,9 +40,9 @@ class BackgroundMerges:
             self._merges[profiles] = self._thread.submit(self._base.merged, adapters)
 
     def finished(self) -> Iterator[tuple[Profiles, Future[MergeableModel]]]:
-        """Take what was merged since the last time, or failed to be."""
-        for profiles in [profiles for profiles, merge in self._merges.items() if merge.done()]:
-            yield profiles, self._merges.pop(profiles)
+        """Take what was merged since the last time, or failed to be, in the order in which it was asked for."""
+        while self._merges and self._merges[first := next(iter(self._merges))].done():
+            yield first, self._merges.pop(first)
 
     def _opened(self) -> AdaptableModel | None:
         try:
