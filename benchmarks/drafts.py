@@ -10,8 +10,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from wyoming_piwhisper.domain.audio import SAMPLE_RATE, Samples
+from wyoming_piwhisper.domain.engine_plan import EnginePlan
 from wyoming_piwhisper.domain.scoring import score_corpus, score_utterance
-from wyoming_piwhisper.domain.settings import AsrSettings, EnginePlan
+from wyoming_piwhisper.domain.settings import AsrSettings
 from wyoming_piwhisper.domain.text import normalise_text
 from wyoming_piwhisper.domain.transcription import RecognitionOptions, Speculation, Transcription
 from wyoming_piwhisper.edge.audio_files import read_audio

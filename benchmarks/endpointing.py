@@ -15,7 +15,8 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
-from wyoming_piwhisper.domain.settings import AsrSettings, EnginePlan
+from wyoming_piwhisper.domain.engine_plan import EnginePlan
+from wyoming_piwhisper.domain.settings import AsrSettings
 from wyoming_piwhisper.domain.transcription import RecognitionOptions
 from wyoming_piwhisper.engine.loading import load_engine
 from wyoming_piwhisper.engine.utterance import RecognizedUtterance

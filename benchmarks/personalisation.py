@@ -1,4 +1,4 @@
-"""What personalisation costs: merging three profiles, switching to a merged model, inferring traits, memory.
+"""What personalisation costs: merging three profiles, switching to them, hearing with them, inferring traits, memory.
 
 The base model has the sizes of whisper-tiny.en and random weights, which makes no difference to speed. Our merge and
 PEFT's take turns, so that load on the machine falls on both.
@@ -11,6 +11,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -27,8 +28,11 @@ from safetensors.torch import save_file
 from wyoming_piwhisper.domain.profiles import ProfileKey
 from wyoming_piwhisper.domain.traits import TRAITS, Trait
 from wyoming_piwhisper.engine.checkpoint import read_checkpoint
+from wyoming_piwhisper.engine.decoding import DecoderSession, SpeechModel
+from wyoming_piwhisper.engine.features import Spectrogram
 from wyoming_piwhisper.engine.loading import TRAITS_FOLDER
 from wyoming_piwhisper.engine.lora_file import read_lora_file
+from wyoming_piwhisper.engine.mergeable_model import Adapters
 from wyoming_piwhisper.engine.merged_models import MergedModels
 from wyoming_piwhisper.engine.merging_torch import merge
 from wyoming_piwhisper.engine.profile_card import ProfileCard, write_card
@@ -41,6 +45,8 @@ from wyoming_piwhisper.engine.whisper_torch import TorchWhisper
 
 TINY_EN = WhisperConfig(51864, 384, 4, 4, 6, 6, 1536, 1536, 80, 1500, 448)
 TARGETS = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
+TOKENS = 12
+HEARD: Spectrogram = np.random.default_rng(0).normal(0, 0.5, (80, 364)).astype(np.float32)
 VALUES: dict[Trait, str] = {"age": "child", "gender": "female", "accent": "indian"}
 
 
@@ -78,6 +84,8 @@ def measure(folder: Path, rounds: int, rank: int, threads: int) -> list[tuple[st
     classifiers = TraitModels(TRAITS_FOLDER)
     speech = np.random.default_rng(0).normal(0, 0.1, int(SPEECH_SECONDS * 16_000)).astype(np.float32)
     adapters = [(lora, 1.0) for lora in loras]
+    merged, adaptable = onnx.merged(adapters), onnx.adaptable()
+    at_run_time = adaptable.adapted(adapters)
     works = [
         Work(lambda: model.merged(adapters), models.prepare),
         Work(lambda: model.merged(adapters)),
@@ -87,6 +95,11 @@ def measure(folder: Path, rounds: int, rank: int, threads: int) -> list[tuple[st
     ours, unprepared, theirs, with_sessions = in_turn(works, rounds)
     (first,) = in_turn([Work(lambda: merge(plain.state_dict(), adapters))], rounds)
     (switch,) = in_turn([Work(lambda: models.fetch(key))], rounds)
+    (apply,) = in_turn([Work(lambda: adaptable.adapted(adapters))], rounds)
+    by_base, by_merged, by_adapted = in_turn(
+        [Work(lambda one=one: hear(one)) for one in (onnx, merged, at_run_time)], rounds
+    )
+    beside, longest_step, usual_step = beside_a_merge(onnx, adapters, rounds)
     (traits,) = in_turn([Work(lambda: classifiers.infer(speech))], rounds)
     return [
         row("merge of three profiles in torch, memory made ready before, as in the server", ours, "30 ms"),
@@ -95,11 +108,55 @@ def measure(folder: Path, rounds: int, rank: int, threads: int) -> list[tuple[st
         row("the same by PEFT: `cat`, then merged into the weights", theirs, ""),
         ("ratio of the medians", f"{median(theirs) / median(ours):.1f}", "", "4"),
         row("a merged model for ONNX Runtime, quantised, with its sessions", with_sessions, ""),
+        row("the same on another thread, while this one decodes", beside, ""),
+        row("longest pass of the decoder on this one meanwhile", longest_step, ""),
+        row("the longest of as many without a merge", usual_step, ""),
         row("switch to a cached model", switch, "1 ms"),
+        row("switch to three profiles at run time", apply, "1 ms"),
+        row("3 s of speech, 12 tokens, by the base", by_base, ""),
+        row("the same by a merged model", by_merged, ""),
+        row("the same with three profiles at run time", by_adapted, ""),
+        ("ratio of a merged model to the base", ratio(by_merged, by_base), "", ""),
+        ("ratio of profiles at run time to a merged model", ratio(by_adapted, by_merged), "", ""),
         row("three traits from 3 s of speech, features included", traits, "30 ms"),
         ("memory of one merged model, torch", f"{models.cached_bytes / 1e6:.1f} MB", "", ""),
-        ("memory of one merged model, ONNX Runtime", f"{onnx.merged(adapters).own_bytes / 1e6:.1f} MB", "", ""),
+        ("memory of one merged model, ONNX Runtime", f"{merged.own_bytes / 1e6:.1f} MB", "", ""),
     ]
+
+
+def hear(model: SpeechModel) -> None:
+    """Hear as much noise as a command of 3 s is, padded, and say 12 tokens."""
+    session = model.encode(HEARD)
+    session.advance([1, 2])
+    for _ in range(TOKENS - 1):
+        session.advance([1])
+
+
+def beside_a_merge(model: OnnxWhisper, adapters: Adapters, rounds: int) -> tuple[list[float], list[float], list[float]]:
+    """Milliseconds of merges on another thread, and of the longest pass of the decoder during each and without."""
+    session = model.encode(HEARD)
+    merges: list[float] = []
+    longest: list[float] = []
+    usual: list[float] = []
+    with ThreadPoolExecutor(1) as thread:
+        for _ in range(rounds):
+            began = time.perf_counter()
+            merge = thread.submit(model.merged, adapters)
+            passes = []
+            while not merge.done():
+                passes.append(pass_of(session))
+            merges.append(1000 * (time.perf_counter() - began))
+            longest.append(max(passes))
+            usual.append(max(pass_of(session) for _ in passes))
+    return merges, longest, usual
+
+
+def pass_of(session: DecoderSession) -> float:
+    """Milliseconds of a pass of the decoder for one token."""
+    began = time.perf_counter()
+    session.advance([1])
+    session.rewind(1)
+    return 1000 * (time.perf_counter() - began)
 
 
 def write_profiles(folder: Path, base: BaseModel, whisper: Whisper, rank: int) -> PeftModel:
@@ -149,6 +206,11 @@ def in_turn(works: Sequence[Work], rounds: int) -> list[list[float]]:
             if number:
                 times.append(1000 * (time.perf_counter() - began))
     return found
+
+
+def ratio(times: Sequence[float], others: Sequence[float]) -> str:
+    """The median ratio of measurements that were taken in turn."""
+    return f"{median(time / other for time, other in zip(times, others, strict=True)):.2f}"
 
 
 def row(name: str, milliseconds: Sequence[float], goal: str) -> tuple[str, str, str, str]:

@@ -1,7 +1,8 @@
 """Stand-ins for the recogniser behind the server: an engine in the worker, steered by files in its model folder.
 
 The worker is a process of its own, so a test talks to the fake engine through the folder:
-`hold` and `hold-load` are FIFOs on which it waits before an answer and while it loads, the other names are plain files.
+`hold` and `hold-load` are FIFOs on which it waits before an answer and while it loads, the other names are plain files;
+`transcription` holds more fields of its answers.
 """
 
 import asyncio
@@ -19,16 +20,16 @@ from wyoming.client import AsyncClient
 from wyoming.event import Event
 
 from wyoming_piwhisper.domain.audio import Samples, seconds_of
+from wyoming_piwhisper.domain.engine_plan import EnginePlan
 from wyoming_piwhisper.domain.errors import InferenceError, ModelFormatError
-from wyoming_piwhisper.domain.settings import AsrSettings, EnginePlan, ServerSettings, VadSettings
+from wyoming_piwhisper.domain.settings import AsrSettings, ServerSettings, VadSettings
 from wyoming_piwhisper.domain.transcription import ModelDescription, RecognitionOptions, Speculation, Transcription
-from wyoming_piwhisper.edge.wyoming_connection import Recognition
+from wyoming_piwhisper.edge.recognition import Recognition
 from wyoming_piwhisper.edge.wyoming_server import WyomingServer
 from wyoming_piwhisper.service.inference import InferenceService
 
 FACTORY = "fakes:load_fake_engine"
 MODEL = ModelDescription("fake", "Counts samples", ("en", "de"), "Nobody", "https://example.org/", "1")
-ENDPOINT_SAMPLES = 4800
 WAIT_SECONDS = 20.0
 """Bound of every wait in the tests; none comes near it."""
 
@@ -50,8 +51,8 @@ class FakeUtterance:
         return False
 
     def endpoint(self) -> Transcription | None:
-        is_over = (self._folder / "endpoint").exists() and sum(map(len, self._samples)) >= ENDPOINT_SAMPLES
-        return self.finish() if is_over else None
+        end = self._folder / "endpoint"
+        return self.finish() if end.exists() and sum(map(len, self._samples)) >= int(end.read_text()) else None
 
     def finish(self) -> Transcription:
         heard = np.concatenate([np.zeros(0, np.float32), *self._samples])
@@ -60,12 +61,15 @@ class FakeUtterance:
         self._misbehave()
         loudest = float(np.abs(heard).max(initial=0.0))
         text = f"{len(heard)} samples up to {loudest:.2f}" if loudest > 0.01 else ""
+        told = self._folder / "transcription"
+        fields = json.loads(told.read_text()) if told.exists() else {}
         return Transcription(
             text,
             self._language,
             seconds_of(len(heard)),
             stage_seconds={"decode": 0.001},
             speculation=Speculation(kept=1, dropped=2),
+            **fields,
         )
 
     def _misbehave(self) -> None:

@@ -184,7 +184,7 @@ def test_the_worker_ends_with_its_parent_even_in_the_middle_of_its_work(tmp_path
     parent = f"""
         import asyncio, os, signal
         from pathlib import Path
-        from wyoming_piwhisper.domain.settings import EnginePlan
+        from wyoming_piwhisper.domain.engine_plan import EnginePlan
         from wyoming_piwhisper.service.inference import InferenceService
 
         async def main():

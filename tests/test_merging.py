@@ -69,10 +69,10 @@ def test_a_merged_model_is_new_and_shares_what_did_not_change(place: Place) -> N
     models = place.models()
     before = said(models.base)
 
-    model, key = models.fetch(ProfileKey.parse("accent-indian"))
+    found = models.fetch(ProfileKey.parse("accent-indian"))
 
-    assert str(key) == "accent-indian"
-    assert not np.array_equal(said(model), before)
+    assert str(found.key) == "accent-indian"
+    assert not np.array_equal(said(found.model), before)
     np.testing.assert_array_equal(said(models.base), before)
     assert 0 < models.cached_bytes < models.base.own_bytes
 
@@ -98,12 +98,13 @@ def test_the_same_key_again_is_a_hit_and_the_same_model(place: Place) -> None:
     models = place.models()
     key = ProfileKey.parse("gender-male+accent-indian")
 
-    first, _ = models.fetch(key)
-    again, _ = models.fetch(key)
+    first = models.fetch(key)
+    again = models.fetch(key)
 
-    assert first is again
+    assert first.model is again.model
+    assert (first.was_cached, again.was_cached) == (False, True)
     assert (models.counts.hits, models.counts.misses, models.counts.evictions) == (1, 1, 0)
-    assert models.fetch(ProfileKey())[0] is models.base
+    assert models.fetch(ProfileKey()).model is models.base
     assert (models.counts.hits, models.counts.misses) == (1, 1)
 
 
@@ -142,12 +143,12 @@ def test_a_profile_added_later_serves_and_changes_no_other(place: Place) -> None
     models = place.models()
     known = KnownTraits(gender="female", accent="indian").estimates()
     assert str(models.choose(Choice(), known)) == "accent-indian"
-    before = said(models.fetch(ProfileKey.parse("accent-indian"))[0])
+    before = said(models.fetch(ProfileKey.parse("accent-indian")).model)
 
     place.add("gender", "female", 2)
 
     assert str(models.choose(Choice(), known)) == "gender-female+accent-indian"
-    np.testing.assert_array_equal(said(models.fetch(ProfileKey.parse("accent-indian"))[0]), before)
+    np.testing.assert_array_equal(said(models.fetch(ProfileKey.parse("accent-indian")).model), before)
 
 
 def test_a_profile_made_over_the_one_for_all_is_merged_with_it(place: Place) -> None:
@@ -156,25 +157,25 @@ def test_a_profile_made_over_the_one_for_all_is_merged_with_it(place: Place) -> 
     models = place.models()
 
     key = models.choose(Choice(), KnownTraits(accent="indian").estimates())
-    model, answered = models.fetch(key)
+    found = models.fetch(key)
 
-    assert str(answered) == "accent-indian+one-for-all"
+    assert str(found.key) == "accent-indian+one-for-all"
     folders = [place.profiles / "tiny" / name for name in key.names]
     changed = merge(place.state, [(read_lora_file(folder, place.base.shapes), 1.0) for folder in folders])
     expected = TorchWhisper(plain_model(place.config, place.state | changed), 0)
-    np.testing.assert_allclose(said(model), said(expected), atol=1e-5)
+    np.testing.assert_allclose(said(found.model), said(expected), atol=1e-5)
 
 
 def test_a_profile_that_was_trained_again_is_merged_again(place: Place) -> None:
     place.add("accent", "indian", 1)
     models = place.models()
     key = models.choose(Choice.parse("accent-indian"), {})
-    before = said(models.fetch(key)[0])
+    before = said(models.fetch(key).model)
 
     place.add("accent", "indian", 2)
 
     key = models.choose(Choice.parse("accent-indian"), {})
-    assert not np.array_equal(said(models.fetch(key)[0]), before)
+    assert not np.array_equal(said(models.fetch(key).model), before)
 
 
 def test_values_that_are_no_numbers_put_a_profile_aside_and_the_others_serve(
@@ -188,9 +189,9 @@ def test_values_that_are_no_numbers_put_a_profile_aside_and_the_others_serve(
     weights.write_bytes(b"?" * before.st_size)
     os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))
 
-    _, key = models.fetch(models.choose(Choice(), known))
+    found = models.fetch(models.choose(Choice(), known))
 
-    assert str(key) == "gender-male"
+    assert str(found.key) == "gender-male"
     assert str(models.choose(Choice(), known)) == "gender-male"
     assert sum("cannot be read" in record.message for record in caplog.records) == 1
 
@@ -201,10 +202,10 @@ def test_a_file_that_vanishes_between_the_look_and_the_merge_costs_only_itself(p
     key = models.choose(Choice.parse("accent-indian"), {})
     (folder / "adapter_model.safetensors").unlink()
 
-    model, found = models.fetch(key)
+    found = models.fetch(key)
 
-    assert model is models.base
-    assert found == ProfileKey()
+    assert found.model is models.base
+    assert found.key == ProfileKey()
 
 
 class ShortOfMemory:
@@ -212,6 +213,7 @@ class ShortOfMemory:
 
     longest_answer = 448
     own_bytes = 10
+    adaptable = None
 
     def __init__(self, room: int) -> None:
         self.room = room
@@ -242,12 +244,12 @@ def test_short_of_memory_others_are_let_go_and_then_the_base_answers(place: Plac
     models = MergedModels(base, ProfileLibrary([place.profiles], place.base), WEIGHTS, 1000)
 
     models.fetch(keys[0])
-    _, second = models.fetch(keys[1])
-    assert (second, list(models.cached())) == (keys[1], [keys[1]])
-    third, key = models.fetch(keys[2])
+    second = models.fetch(keys[1])
+    assert (second.key, list(models.cached())) == (keys[1], [keys[1]])
+    third = models.fetch(keys[2])
 
-    assert third is base
-    assert key == ProfileKey()
+    assert third.model is base
+    assert (third.key, third.was_cached) == (ProfileKey(), False)
 
 
 def test_what_cannot_be_read_is_told(place: Place) -> None:

@@ -9,8 +9,9 @@ from checkpoints import write_checkpoint
 from test_vad import silence, voice
 
 from wyoming_piwhisper.domain.audio import SAMPLE_RATE, Samples
+from wyoming_piwhisper.domain.engine_plan import EnginePlan
 from wyoming_piwhisper.domain.errors import ModelFormatError
-from wyoming_piwhisper.domain.settings import AsrSettings, EnginePlan, VadSettings
+from wyoming_piwhisper.domain.settings import AsrSettings, VadSettings
 from wyoming_piwhisper.domain.transcription import STAGES, RecognitionOptions, Speculation, Transcription
 from wyoming_piwhisper.engine.checkpoint import read_checkpoint
 from wyoming_piwhisper.engine.clock import StageClock

@@ -97,6 +97,7 @@ def test_printed_settings_are_read_back_to_the_same(tmp_path: Path) -> None:
         ("vad: {endpointing: 1}", r"vad\.endpointing: 1 is not true or false"),
         ("vad: {endpointing: 'on'}", r"vad\.endpointing: 'on' is not true or false"),
         ("vad: {start_ms: 330}", r"vad\.start_ms: 330 is above the start window of 300 ms"),
+        ("profiles: {not_ready: later}", r"profiles\.not_ready: 'later' is none of best_available, wait"),
         ("log: {level: loud}", r"log\.level"),
         ("server: 3", "server in .*: holds 3"),
         ("- server", "config.yaml: holds"),

@@ -7,13 +7,16 @@ from adapters import Place, base_of, make_place
 from speakers import TEXTS, utterance, write_speakers
 
 from wyoming_piwhisper.cli import main
-from wyoming_piwhisper.domain.settings import EnginePlan
+from wyoming_piwhisper.domain.engine_plan import EnginePlan
+from wyoming_piwhisper.domain.settings import ProfileSettings
 from wyoming_piwhisper.domain.transcription import RecognitionOptions, Transcription
 from wyoming_piwhisper.engine.interface import Engine
 from wyoming_piwhisper.engine.loading import load_engine
 from wyoming_piwhisper.engine.profile_card import fingerprint, read_card
 from wyoming_piwhisper.engine.profile_library import check_profile
 from wyoming_piwhisper.training import prepare
+
+WAITING = ProfileSettings(not_ready="wait")
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +44,7 @@ def heard(engine: Engine, profile: str) -> Transcription:
 @pytest.mark.usefixtures("one_torch_thread")
 def test_a_trained_profile_serves_without_a_restart_and_changes_no_other(place: Place, tmp_path: Path) -> None:
     manifest = write_speakers(tmp_path / "corpus", 12)
-    engine = load_engine(EnginePlan(place.model, "model", (place.profiles,)))
+    engine = load_engine(EnginePlan(place.model, "model", (place.profiles,), profiles=WAITING))
     assert train(place, manifest, "train-profile", "--trait", "accent", "--value", "indian", "--steps", "2") == 0
     before = {profile: heard(engine, profile) for profile in ("none", "accent-indian")}
 
@@ -57,7 +60,7 @@ def test_a_trained_profile_serves_without_a_restart_and_changes_no_other(place: 
 @pytest.mark.usefixtures("one_torch_thread")
 def test_a_profile_learns_what_its_group_says(place: Place, tmp_path: Path) -> None:
     manifest = write_speakers(tmp_path / "corpus", 12)
-    engine = load_engine(EnginePlan(place.model, "model", (place.profiles,)))
+    engine = load_engine(EnginePlan(place.model, "model", (place.profiles,), profiles=WAITING))
     options = ("--trait", "gender", "--value", "female", "--steps", "20", "--learning-rate", "0.02")
 
     assert train(place, manifest, "train-profile", *options) == 0

@@ -11,7 +11,7 @@ from fakes_tools import ScriptedEngine, model_files, write_model
 
 from wyoming_piwhisper.cli import main
 from wyoming_piwhisper.commands import transcribe
-from wyoming_piwhisper.domain.settings import EnginePlan
+from wyoming_piwhisper.domain.engine_plan import EnginePlan
 from wyoming_piwhisper.domain.transcription import RecognitionOptions
 
 ENGLISH = RecognitionOptions(language="en")

@@ -9,8 +9,9 @@ from checkpoints import write_checkpoint
 from test_vad import silence, voice
 
 from wyoming_piwhisper.domain.audio import SAMPLE_RATE, Samples
+from wyoming_piwhisper.domain.engine_plan import EnginePlan
 from wyoming_piwhisper.domain.errors import OutOfMemoryError
-from wyoming_piwhisper.domain.settings import EnginePlan, ProfileSettings, SpeakerSettings, VadSettings
+from wyoming_piwhisper.domain.settings import ProfileSettings, SpeakerSettings, VadSettings
 from wyoming_piwhisper.domain.traits import KnownTraits, Trait, TraitEstimate
 from wyoming_piwhisper.domain.transcription import RecognitionOptions, Transcription
 from wyoming_piwhisper.engine.checkpoint import read_checkpoint

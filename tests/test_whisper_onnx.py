@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,36 @@ def test_a_merged_model_is_the_merged_model_of_the_reference(place: Place) -> No
     np.testing.assert_array_equal(logits(base, 100, TOKENS), before)
 
 
+def test_adapters_given_at_run_time_are_those_of_the_merged_model(place: Place) -> None:
+    folders = [place.add("accent", "indian", 1), place.add("gender", "male", 2)]
+    adapters = [(read_lora_file(folder, place.base.shapes), 0.7) for folder in folders]
+    base = OnnxWhisper.load(read_checkpoint(place.model), 1)
+    before = logits(base, 100, TOKENS)
+    adaptable = base.adaptable()
+
+    both = logits(adaptable.adapted(adapters), 100, TOKENS[:2], TOKENS[2:])
+    one = logits(adaptable.adapted(adapters[:1]), 100, TOKENS)
+
+    assert np.abs(both - logits(base.merged(adapters), 100, TOKENS)).max() < 0.15 * before.std()
+    assert np.abs(one - logits(base.merged(adapters[:1]), 100, TOKENS)).max() < 0.15 * before.std()
+    assert np.abs(both - before).max() > 0.15 * before.std()
+    np.testing.assert_array_equal(logits(base, 100, TOKENS), before)
+
+
+def test_matrices_without_an_adapter_stay_as_they_are(place: Place) -> None:
+    folder = place.add("accent", "indian", 1)
+    whole = read_lora_file(folder, place.base.shapes)
+    matrix = "model.decoder.layers.1.encoder_attn.v_proj.weight"
+    part = replace(whole, scalings={matrix: whole.scalings[matrix]})
+    base = OnnxWhisper.load(read_checkpoint(place.model), 1)
+    adaptable = base.adaptable()
+
+    ours = logits(adaptable.adapted([(part, 1.0)]), 100, TOKENS)
+
+    assert np.abs(ours - logits(base.merged([(part, 1.0)]), 100, TOKENS)).max() < 0.15 * ours.std()
+    np.testing.assert_allclose(logits(adaptable.adapted([]), 100, TOKENS), logits(base, 100, TOKENS), atol=1e-4)
+
+
 def test_damaged_weights_are_refused(tmp_path: Path) -> None:
     write_checkpoint(tmp_path)
     weights = tmp_path / "model.safetensors"
@@ -110,7 +141,7 @@ import sys
 from pathlib import Path
 sys.modules["torch"] = None  # what an import of a missing module comes to
 import numpy as np
-from wyoming_piwhisper.domain.settings import EnginePlan
+from wyoming_piwhisper.domain.engine_plan import EnginePlan
 from wyoming_piwhisper.domain.transcription import RecognitionOptions
 from wyoming_piwhisper.engine.loading import load_engine
 utterance = load_engine(EnginePlan(Path(sys.argv[1]))).open(RecognitionOptions("en"))

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fakes import (
-    ENDPOINT_SAMPLES,
     WAIT_SECONDS,
     answer,
     closed,
@@ -37,6 +36,7 @@ from wyoming_piwhisper.domain.errors import SettingsError
 from wyoming_piwhisper.domain.settings import ServerSettings, VadSettings
 from wyoming_piwhisper.edge.wyoming_server import WyomingServer
 
+ENDPOINT_SAMPLES = 4800
 LOCAL = "tcp://127.0.0.1:0"
 
 pytestmark = pytest.mark.usefixtures("importable_fakes")
@@ -230,7 +230,7 @@ async def test_a_client_that_leaves_abandons_its_work_in_silence(
 
 
 async def test_what_seems_to_be_over_is_answered_before_its_end_and_the_rest_is_dropped(tmp_path: Path) -> None:
-    (tmp_path / "endpoint").touch()
+    (tmp_path / "endpoint").write_text(str(ENDPOINT_SAMPLES))
     async with running_server(tmp_path) as server, client_of(server) as client:
         assert await works(server)
         for _ in range(2):
@@ -253,14 +253,14 @@ async def test_what_a_new_worker_is_told_again_still_counts_as_live(tmp_path: Pa
         await asyncio.sleep(1.5)
         await client.write_event(AudioChunk(16_000, 2, 1, pcm16(20_000)).event())
         await asyncio.sleep(0.2)
-        (tmp_path / "endpoint").touch()
+        (tmp_path / "endpoint").write_text("52000")
         os.kill(worker_pid(tmp_path), signal.SIGKILL)
         assert (await transcript(client)).text == "52000 samples up to 0.50"
         assert time.monotonic() - began < WAIT_SECONDS
 
 
 async def test_audio_that_comes_faster_than_people_speak_is_heard_to_its_end(tmp_path: Path) -> None:
-    (tmp_path / "endpoint").touch()
+    (tmp_path / "endpoint").write_text(str(ENDPOINT_SAMPLES))
     async with running_server(tmp_path) as server, client_of(server) as client:
         assert await works(server)
         await client.write_event(AudioChunk(16_000, 2, 1, pcm16(160_000)).event())
@@ -271,7 +271,7 @@ async def test_audio_that_comes_faster_than_people_speak_is_heard_to_its_end(tmp
 
 
 async def test_the_end_is_left_to_the_client_where_that_is_set(tmp_path: Path) -> None:
-    (tmp_path / "endpoint").touch()
+    (tmp_path / "endpoint").write_text(str(ENDPOINT_SAMPLES))
     async with running_server(tmp_path, vad=VadSettings(endpointing=False)) as server, client_of(server) as client:
         await client.write_event(AudioChunk(16_000, 2, 1, pcm16(ENDPOINT_SAMPLES)).event())
         await asyncio.sleep(0.3)
@@ -299,6 +299,29 @@ async def test_an_answer_is_logged_in_one_line_without_the_words(
     assert len(lines) == 1
     assert "0.10 s of audio" in lines[0]
     assert "samples up to" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"profile": "accent-indian"}, ""),
+        ({"profile": "accent-indian", "profile_was_cached": False}, ", model merged anew"),
+        (
+            {"profile": "accent-indian", "profile_was_cached": False, "profile_is_awaited": True},
+            ", profiles applied at run time",
+        ),
+        ({"profile_was_cached": False, "profile_is_awaited": True}, ", profiles not ready"),
+    ],
+)
+async def test_the_log_says_how_profiles_took_part_and_not_which(
+    server: WyomingServer, tmp_path: Path, caplog: pytest.LogCaptureFixture, fields: dict[str, object], said: str
+) -> None:
+    (tmp_path / "transcription").write_text(json.dumps(fields))
+    caplog.set_level(logging.INFO)
+    assert await works(server)
+    (line,) = [record.getMessage() for record in caplog.records if record.getMessage().startswith("Utterance")]
+    assert line.endswith(f"decode 0.001 s{said})")
+    assert "indian" not in caplog.text
 
 
 async def test_a_unix_socket_is_served_and_removed(tmp_path: Path) -> None:

@@ -8,11 +8,12 @@ from contextlib import AsyncExitStack, contextmanager
 from typing import Final
 
 from wyoming_piwhisper.domain.endpoint import Endpoint, TcpEndpoint
-from wyoming_piwhisper.domain.settings import AsrSettings, Settings, engine_plan
+from wyoming_piwhisper.domain.engine_plan import engine_plan
+from wyoming_piwhisper.domain.settings import AsrSettings, Settings
 from wyoming_piwhisper.edge.data_folders import models_dir_of, profile_dirs_of
 from wyoming_piwhisper.edge.lan_address import lan_address
 from wyoming_piwhisper.edge.model_store import ResolvedModel, resolve_model
-from wyoming_piwhisper.edge.wyoming_connection import Recognition
+from wyoming_piwhisper.edge.recognition import Recognition
 from wyoming_piwhisper.edge.wyoming_server import WyomingServer
 from wyoming_piwhisper.service.inference import DEFAULT_ENGINE_FACTORY, InferenceService
 

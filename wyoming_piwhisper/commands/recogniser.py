@@ -2,11 +2,12 @@
 
 import argparse
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from wyoming_piwhisper.domain.engine_plan import engine_plan
 from wyoming_piwhisper.domain.languages import choose_language
-from wyoming_piwhisper.domain.settings import Settings, engine_plan
+from wyoming_piwhisper.domain.settings import Settings
 from wyoming_piwhisper.domain.transcription import RecognitionOptions
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class Recogniser:
 def load_recogniser(args: argparse.Namespace) -> Recogniser:
     """Load the model that the options, the environment and the configuration file ask for.
 
+    It always waits for merged models, so that the words do not depend on what else the machine does.
+
     Raises:
         PiWhisperError: a setting is wrong, or the model is missing or damaged.
     """
@@ -43,7 +46,8 @@ def load_recogniser(args: argparse.Namespace) -> Recogniser:
     from wyoming_piwhisper.edge.model_store import resolve_model
     from wyoming_piwhisper.edge.settings_file import given_options, load_settings
 
-    settings = load_settings(given_options(args), os.environ)
+    given = load_settings(given_options(args), os.environ)
+    settings = replace(given, profiles=replace(given.profiles, not_ready="wait"))
     model = resolve_model(settings.asr.model, models_dir_of(settings.asr.models_dir))
 
     # Brings the model runtime: last, so that a wrong setting is told at once.

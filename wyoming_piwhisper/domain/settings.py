@@ -5,7 +5,6 @@ and the command line into these classes. The text beside each default is its hel
 """
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final, TypeVar
 
 from wyoming_piwhisper.domain.endpoint import endpoint_of
@@ -16,6 +15,7 @@ from wyoming_piwhisper.domain.traits import TRAITS, KnownTraits, Trait, told
 DEVICES: Final = ("auto", "cpu", "cuda")
 ENGINES: Final = ("auto", "onnx", "torch")
 CONTEXTS: Final = ("short", "full")
+NOT_READY: Final = ("best_available", "wait")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
 MAX_THREADS: Final = 256
@@ -23,9 +23,6 @@ MAX_THREADS: Final = 256
 
 MAX_BEAM: Final = 16
 """Wider ones find nothing better and take memory for each answer."""
-
-MAX_DEFAULT_THREADS: Final = 2
-"""More threads gain little on models of this size, wait for busy cores and slow down everything else."""
 
 MAX_START_MS: Final = 300
 """Length of the start window of the speech gate, in ms; to ask for more speech than fits would keep it shut."""
@@ -184,6 +181,10 @@ class ProfileSettings:
     )
     cache_mb: int = _option(256, "Memory that merged models may take in all, in MB; the least recently used go first")
     prewarm: str = _option("", "Profile keys, separated by commas, merged at the start like that of speaker.*")
+    not_ready: str = _option(
+        "best_available",
+        "While profiles are not merged: best_available (apply them at run time, or else the base hears), or wait",
+    )
     age_weight: float = _option(1.0, "Factor of the profile for the speaker's age")
     gender_weight: float = _option(1.0, "Factor of the profile for the speaker's gender")
     accent_weight: float = _option(1.0, "Factor of the profile for the speaker's accent")
@@ -192,6 +193,8 @@ class ProfileSettings:
         """Refuse what no cache could hold and no key could mean."""
         if self.cache_mb < 0:
             raise SettingsError(f"profiles.cache_mb: {self.cache_mb} is negative")
+        if self.not_ready not in NOT_READY:
+            raise SettingsError(f"profiles.not_ready: {self.not_ready!r} is none of {', '.join(NOT_READY)}")
         try:
             _ = self.prewarm_keys
         except SettingsError as error:
@@ -201,6 +204,11 @@ class ProfileSettings:
     def prewarm_keys(self) -> tuple[ProfileKey, ...]:
         """The keys that `prewarm` lists."""
         return tuple(ProfileKey.parse(key.strip()) for key in self.prewarm.split(",") if key.strip())
+
+    @property
+    def waits(self) -> bool:
+        """Whether an utterance waits for the model of its speaker."""
+        return self.not_ready == "wait"
 
     @property
     def trait_weights(self) -> dict[Trait, float]:
@@ -230,33 +238,6 @@ class Settings:
     speaker: SpeakerSettings = field(default_factory=SpeakerSettings)
     profiles: ProfileSettings = field(default_factory=ProfileSettings)
     log: LogSettings = field(default_factory=LogSettings)
-
-
-@dataclass(frozen=True)
-class EnginePlan:
-    """Everything that an engine is loaded from."""
-
-    model_dir: Path
-    model_name: str = ""
-    """As profiles name their base model."""
-    profile_dirs: tuple[Path, ...] = ()
-    asr: AsrSettings = field(default_factory=AsrSettings)
-    vad: VadSettings = field(default_factory=VadSettings)
-    profiles: ProfileSettings = field(default_factory=ProfileSettings)
-    speaker: SpeakerSettings = field(default_factory=SpeakerSettings)
-    """Who usually speaks."""
-
-
-def engine_plan(settings: Settings, model_dir: Path, model_name: str, profile_dirs: tuple[Path, ...]) -> EnginePlan:
-    """The plan of the engine that the settings ask for."""
-    return EnginePlan(
-        model_dir, model_name, profile_dirs, settings.asr, settings.vad, settings.profiles, settings.speaker
-    )
-
-
-def model_threads(setting: int, cores: int) -> int:
-    """Threads of the model on a CPU with `cores` cores, where `asr.threads` is `setting`."""
-    return setting or max(1, min(MAX_DEFAULT_THREADS, cores - 1))
 
 
 def _require_positive(name: str, value: float) -> None:

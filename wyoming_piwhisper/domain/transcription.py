@@ -57,7 +57,9 @@ class Transcription:
     profile: str = BASE
     """Key of the profiles in the model that answered."""
     profile_was_cached: bool = True
-    """Whether that model was at hand; the base model always is."""
+    """Whether the speaker's model was at hand; the base model always is."""
+    profile_is_awaited: bool = False
+    """Whether it was not ready even at the end: its profiles were applied at run time, or the base heard."""
     was_ready: bool = False
     """Whether all speech had been heard ahead of the end."""
     speculation: Speculation = field(default_factory=Speculation)

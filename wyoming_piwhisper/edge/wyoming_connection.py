@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import logging
 import re
-from dataclasses import dataclass, field
 from typing import Final, TypeVar, cast
 
 from wyoming.asr import Transcribe, Transcript
@@ -19,14 +18,14 @@ from wyoming.info import Describe
 from wyoming.ping import Ping, Pong
 
 from wyoming_piwhisper.domain.errors import OverloadedError, PiWhisperError, ProtocolError
-from wyoming_piwhisper.domain.languages import choose_language
-from wyoming_piwhisper.domain.settings import ServerSettings, SpeakerSettings
-from wyoming_piwhisper.domain.transcription import ModelDescription, RecognitionOptions, Transcription
+from wyoming_piwhisper.domain.profiles import BASE
+from wyoming_piwhisper.domain.settings import ServerSettings
+from wyoming_piwhisper.domain.transcription import Transcription
 from wyoming_piwhisper.edge.incoming_audio import IncomingAudio
 from wyoming_piwhisper.edge.pcm import PcmFormat
+from wyoming_piwhisper.edge.recognition import Recognition
 from wyoming_piwhisper.edge.wyoming_info import info_of
 from wyoming_piwhisper.edge.wyoming_reader import WyomingReader
-from wyoming_piwhisper.service.inference import InferenceService
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -42,25 +41,6 @@ _HALF_CHARACTER: Final = re.compile("[\ud800-\udfff]")
 """JSON can spell them, UTF-8 cannot."""
 
 _Contents = TypeVar("_Contents", bound=Eventable)
-
-
-@dataclass(frozen=True)
-class Recognition:
-    """What connections need to know of the recogniser."""
-
-    inference: InferenceService
-    model: ModelDescription
-    language: str
-    """BCP 47 code used when a client names none."""
-    finds_end: bool = False
-    """Whether utterances are answered as soon as they seem to be over."""
-    speaker: SpeakerSettings = field(default_factory=SpeakerSettings)
-    """Of utterances whose client says nothing else; the Wyoming protocol has no words for it."""
-
-    def options(self, asked_language: str | None) -> RecognitionOptions:
-        """The options of an utterance whose client asked for this language."""
-        language = choose_language(asked_language, self.language, self.model.languages)
-        return RecognitionOptions(language, self.speaker.profile, self.speaker.known)
 
 
 class WyomingConnection:
@@ -256,7 +236,16 @@ def _log(transcription: Transcription, latency_seconds: float | None) -> None:
         transcription.speech_seconds,
         "before its end" if latency_seconds is None else f"{latency_seconds:.3f} s after its end",
         stages or "no model needed",
-        "" if transcription.profile_was_cached else ", model merged anew",
+        _way_of_profiles(transcription),
         ", heard ahead of the end" if transcription.was_ready else "",
     )
     _LOGGER.debug("Transcript: %r, profile %s, %s", transcription.text, transcription.profile, transcription.traits)
+
+
+def _way_of_profiles(transcription: Transcription) -> str:
+    """How the speaker's profiles took part where their model was not at hand, without their names."""
+    if transcription.profile_was_cached:
+        return ""
+    if not transcription.profile_is_awaited:
+        return ", model merged anew"
+    return ", profiles not ready" if transcription.profile == BASE else ", profiles applied at run time"

@@ -12,7 +12,8 @@ from typing import Any, Self
 from wyoming_piwhisper.domain.endpoint import Endpoint, StdioEndpoint, TcpEndpoint, UnixEndpoint, endpoint_of
 from wyoming_piwhisper.domain.errors import OverloadedError, SettingsError
 from wyoming_piwhisper.domain.settings import ServerSettings
-from wyoming_piwhisper.edge.wyoming_connection import Recognition, WyomingConnection
+from wyoming_piwhisper.edge.recognition import Recognition
+from wyoming_piwhisper.edge.wyoming_connection import WyomingConnection
 from wyoming_piwhisper.edge.wyoming_reader import MAX_HEADER_BYTES
 
 _LOGGER = logging.getLogger(__name__)

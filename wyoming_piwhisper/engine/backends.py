@@ -9,7 +9,7 @@ from typing import Final, Literal
 from wyoming_piwhisper.domain.errors import InferenceError
 from wyoming_piwhisper.domain.settings import AsrSettings
 from wyoming_piwhisper.engine.checkpoint import Checkpoint
-from wyoming_piwhisper.engine.merged_models import MergeableModel
+from wyoming_piwhisper.engine.mergeable_model import MergeableModel
 from wyoming_piwhisper.engine.whisper_onnx import OnnxWhisper
 
 CUDA_DEVICES: Final = (Path("/dev/nvidiactl"), Path("/dev/nvhost-gpu"), Path("/dev/nvgpu"), Path("/dev/dxg"))

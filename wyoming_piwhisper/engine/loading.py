@@ -8,15 +8,16 @@ from typing import Final
 import numpy as np
 
 from wyoming_piwhisper.domain.audio import SAMPLE_RATE
+from wyoming_piwhisper.domain.engine_plan import EnginePlan, model_threads
 from wyoming_piwhisper.domain.errors import ModelFormatError
-from wyoming_piwhisper.domain.settings import EnginePlan, model_threads
 from wyoming_piwhisper.engine.backends import choose_backend, load_model
 from wyoming_piwhisper.engine.checkpoint import Checkpoint, read_checkpoint
 from wyoming_piwhisper.engine.clock import StageClock
 from wyoming_piwhisper.engine.decoding import run
 from wyoming_piwhisper.engine.features import FRAMES_PER_SECOND
 from wyoming_piwhisper.engine.interface import Engine
-from wyoming_piwhisper.engine.merged_models import MergeableModel, MergedModels
+from wyoming_piwhisper.engine.mergeable_model import MergeableModel
+from wyoming_piwhisper.engine.merged_models import MergedModels
 from wyoming_piwhisper.engine.profile_library import BaseModel, ProfileLibrary
 from wyoming_piwhisper.engine.recognizer import Recognizer
 from wyoming_piwhisper.engine.trait_models import TraitModels
@@ -51,7 +52,7 @@ def load_voices(model: MergeableModel, checkpoint: Checkpoint, plan: EnginePlan)
     """The classifiers, the profiles of the plan's folders, and the merged models that it wants ready."""
     library = ProfileLibrary(plan.profile_dirs, BaseModel(plan.model_name, checkpoint.weights))
     settings = plan.profiles
-    models = MergedModels(model, library, settings.trait_weights, settings.cache_mb * _MEGABYTE)
+    models = MergedModels(model, library, settings.trait_weights, settings.cache_mb * _MEGABYTE, waits=settings.waits)
     _LOGGER.info("%d profiles at hand, %d refused", len(library.profiles), len(library.refused))
     asked = plan.speaker.choice
     usual = models.choose(asked, plan.speaker.known.estimates())

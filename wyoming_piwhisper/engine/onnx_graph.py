@@ -1,6 +1,7 @@
 """ONNX graphs put together node by node, and sessions that run them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -22,8 +23,24 @@ INTEGER_ACCURACY: Final = 4
 FAILURES: Final = (Fail, InvalidArgument, InvalidGraph, NotImplemented_, RuntimeException)
 """What ONNX Runtime raises; they have no base of their own."""
 
+LARGE_BYTES: Final = 1024
+"""Constants from this size on stay outside of the serialised graph."""
+
 Floats = npt.NDArray[np.float32]
 Shape = Sequence[int | str]
+
+
+@dataclass(frozen=True)
+class GraphModel:
+    """A serialised graph and its large constants by name, so that a session copies them only once."""
+
+    graph: bytes
+    constants: Mapping[str, npt.NDArray[Any]]
+
+    @property
+    def constant_bytes(self) -> int:
+        """Size of the large constants, which is about the memory that a session of the graph takes."""
+        return sum(constant.nbytes for constant in self.constants.values())
 
 
 class Graph:
@@ -33,6 +50,7 @@ class Graph:
         """Begin without nodes."""
         self._nodes: list[NodeProto] = []
         self._constants: list[TensorProto] = []
+        self._large: dict[str, npt.NDArray[Any]] = {}
         self._inputs: list[ValueInfoProto] = []
         self._outputs: list[ValueInfoProto] = []
 
@@ -48,7 +66,12 @@ class Graph:
     def constant(self, value: npt.NDArray[Any]) -> str:
         """A constant tensor."""
         name = f"constant_{len(self._constants)}"
-        self._constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        value = np.ascontiguousarray(value)
+        if value.nbytes < LARGE_BYTES:
+            self._constants.append(numpy_helper.from_array(value, name))
+        else:
+            self._constants.append(_placeholder(name, value))
+            self._large[name] = value
         return name
 
     def node(self, operator: str, inputs: Sequence[str], domain: str = "", **attributes: object) -> str:
@@ -114,16 +137,15 @@ class Graph:
         )
         return product if bias is None else self.add(product, self.constant(bias))
 
-    def model(self) -> bytes:
-        """The graph as a serialised model."""
+    def model(self) -> GraphModel:
+        """The graph as it was put together so far."""
         graph = helper.make_graph(self._nodes, "whisper", self._inputs, self._outputs, self._constants)
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)]
         model: ModelProto = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION)
-        serialised: bytes = model.SerializeToString()
-        return serialised
+        return GraphModel(model.SerializeToString(), self._large)
 
 
-def open_session(model: bytes, threads: int) -> onnxruntime.InferenceSession:
+def open_session(model: GraphModel, threads: int) -> onnxruntime.InferenceSession:
     """A session on the CPU that neither spins while it waits nor keeps the memory of its largest request."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -131,4 +153,19 @@ def open_session(model: bytes, threads: int) -> onnxruntime.InferenceSession:
     options.enable_cpu_mem_arena = False
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    values = [onnxruntime.OrtValue.ortvalue_from_numpy(constant) for constant in model.constants.values()]
+    options.add_external_initializers(list(model.constants), values)
+    return onnxruntime.InferenceSession(model.graph, options, providers=["CPUExecutionProvider"])
+
+
+def _placeholder(name: str, value: npt.NDArray[Any]) -> TensorProto:
+    """A constant that a session is given on its own: see `SessionOptions.add_external_initializers`."""
+    placeholder = TensorProto(
+        name=name,
+        dims=value.shape,
+        data_type=helper.np_dtype_to_tensor_dtype(value.dtype),
+        data_location=TensorProto.EXTERNAL,
+    )
+    for key, entry in (("location", name), ("length", str(value.nbytes))):
+        placeholder.external_data.add(key=key, value=entry)
+    return placeholder

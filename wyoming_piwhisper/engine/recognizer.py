@@ -62,6 +62,10 @@ class Recognizer:
         """Find out who speaks and which model is theirs."""
         return Voice(self._model) if self._voices is None else self._voices.listen(speech, options, clock)
 
+    def renewed(self, voice: Voice) -> Voice:
+        """The same voice on its own model, if that has become ready."""
+        return voice if self._voices is None else self._voices.renewed(voice)
+
     def without_profiles(self, voice: Voice) -> Voice:
         """The same voice on the base model, with as much memory free as can be."""
         return voice if self._voices is None else self._voices.without_profiles(voice)

@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from wyoming_piwhisper.engine.onnx_graph import Floats, Graph
+from wyoming_piwhisper.engine.onnx_graph import Floats, Graph, GraphModel
 
 CONVOLUTIONS: Final = 12
 WIDTHS: Final = (1, 16, 24, 24, 32, 32, 48, 48, 64, 64, 96, 96, 96)
@@ -20,7 +20,7 @@ NORM_EPS: Final = 1e-5
 SPREAD_FLOOR: Final = 1e-5
 
 
-def trait_graph(weights: Mapping[str, Floats], mel_bins: int) -> bytes:
+def trait_graph(weights: Mapping[str, Floats], mel_bins: int) -> GraphModel:
     """`log_mel` (1, mel bins, frames) to `logits` (1, labels), from the weights of a trained network.
 
     Raises:

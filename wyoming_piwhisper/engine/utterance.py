@@ -122,7 +122,13 @@ class RecognizedUtterance:
         if self._listened is None:
             return transcription
         _, voice = self._listened
-        return replace(transcription, profile=voice.profile, profile_was_cached=voice.was_cached, traits=voice.traits)
+        return replace(
+            transcription,
+            profile=voice.profile,
+            profile_was_cached=voice.was_cached,
+            profile_is_awaited=voice.awaits is not None,
+            traits=voice.traits,
+        )
 
     def _outcome(self, *, is_kept: bool) -> Speculation:
         """What became of the work ahead of time so far, now that the last piece is kept or another one begins."""
@@ -153,12 +159,13 @@ class RecognizedUtterance:
     def _listen(self, regions: list[SpeechRegion], samples: Samples) -> "Voice":
         """The voice of the first 3 s of speech; what was found in less is looked at again when there is more."""
         enough = min(ENOUGH_SPEECH_SAMPLES, _samples_in(regions))
-        if self._listened is not None and self._listened[0] >= enough:
-            return self._listened[1]
         before = self._listened
-        speech = np.concatenate([samples[region.start : region.end] for region in regions])
-        voice = self._recognizer.listen(speech, self._options, self._clock)
-        self._listened = (enough, voice)
+        if before is not None and before[0] >= enough:
+            self._listened = (before[0], self._recognizer.renewed(before[1]))
+        else:
+            speech = np.concatenate([samples[region.start : region.end] for region in regions])
+            self._listened = (enough, self._recognizer.listen(speech, self._options, self._clock))
+        voice = self._listened[1]
         if before is not None and before[1].profile != voice.profile:
             self._heard.clear()
         return voice

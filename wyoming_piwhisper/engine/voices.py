@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from wyoming_piwhisper.domain.audio import Samples
-from wyoming_piwhisper.domain.profiles import BASE, Choice
+from wyoming_piwhisper.domain.profiles import BASE, Choice, ProfileKey
 from wyoming_piwhisper.domain.traits import TRAITS, Trait, TraitEstimate, speaker_traits
 from wyoming_piwhisper.domain.transcription import RecognitionOptions
 from wyoming_piwhisper.engine.clock import StageClock
@@ -27,6 +27,8 @@ class Voice:
     model: SpeechModel
     profile: str = BASE
     was_cached: bool = True
+    awaits: ProfileKey | None = None
+    """The profiles whose merged model is not ready and `model` stands in for."""
     traits: dict[Trait, TraitEstimate] = field(default_factory=dict)
 
 
@@ -50,15 +52,21 @@ class Voices:
         choice = Choice.parse(options.profile)
         with clock.stage("traits"):
             traits = self._traits(speech, choice, options)
-        misses = self.models.counts.misses
         with clock.stage("merge"):
-            model, key = self.models.fetch(self.models.choose(choice, traits))
-        return Voice(model, str(key), self.models.counts.misses == misses, traits)
+            wanted = self.models.choose(choice, traits)
+            found = self.models.fetch(wanted)
+        awaits = wanted if found.stands_in else None
+        return Voice(found.model, str(found.key), found.was_cached, awaits, traits)
+
+    def renewed(self, voice: Voice) -> Voice:
+        """The same voice on its merged model, if that has become ready."""
+        found = None if voice.awaits is None else self.models.ready(voice.awaits)
+        return voice if found is None else replace(voice, model=found.model, profile=str(found.key), awaits=None)
 
     def without_profiles(self, voice: Voice) -> Voice:
         """The same voice heard by the base model, after all merged ones were let go."""
         self.models.let_go()
-        return replace(voice, model=self.models.base, profile=BASE)
+        return replace(voice, model=self.models.base, profile=BASE, awaits=None)
 
     def _traits(self, speech: Samples, choice: Choice, options: RecognitionOptions) -> dict[Trait, TraitEstimate]:
         told = options.known.estimates()

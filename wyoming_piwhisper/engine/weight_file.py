@@ -28,6 +28,10 @@ class WeightFile(Mapping[str, Floats]):
             raise ModelFormatError(f"{path}: {error}") from error
         self._file = file
 
+    def reopened(self) -> "WeightFile":
+        """The same file opened anew, for what is read of it stays in memory as long as it is open."""
+        return WeightFile(self._path)
+
     def __getitem__(self, name: str) -> Floats:
         """A copy of a tensor."""
         if name not in self._names:

@@ -29,6 +29,9 @@ HEAD: Final = "proj_out.weight"
 class TorchWhisper:
     """A `SpeechModel` on a torch device: fp32 on a CPU, fp16 on CUDA."""
 
+    adaptable: Final = None
+    """A merge is over as soon."""
+
     def __init__(self, model: Whisper, own_bytes: int) -> None:
         """Run `model`, of whose tensors `own_bytes` are shared with no other; see `load`."""
         self.own_bytes = own_bytes

@@ -8,8 +8,8 @@ import time
 from typing import Final, NoReturn
 
 from wyoming_piwhisper.domain import errors
+from wyoming_piwhisper.domain.engine_plan import EnginePlan
 from wyoming_piwhisper.domain.errors import InferenceError, OverloadedError, PiWhisperError
-from wyoming_piwhisper.domain.settings import EnginePlan
 from wyoming_piwhisper.domain.transcription import RecognitionOptions, Speculation
 from wyoming_piwhisper.service.messages import Answered, Failed, Finished, Load, Loaded, LoadFailed, Message
 from wyoming_piwhisper.service.utterance import Utterance

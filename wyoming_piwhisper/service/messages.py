@@ -13,7 +13,8 @@ from typing import Any, ClassVar, Final
 import numpy as np
 
 from wyoming_piwhisper.domain.audio import Samples
-from wyoming_piwhisper.domain.settings import AsrSettings, EnginePlan, ProfileSettings, SpeakerSettings, VadSettings
+from wyoming_piwhisper.domain.engine_plan import EnginePlan
+from wyoming_piwhisper.domain.settings import AsrSettings, ProfileSettings, SpeakerSettings, VadSettings
 from wyoming_piwhisper.domain.traits import KnownTraits, TraitEstimate
 from wyoming_piwhisper.domain.transcription import RecognitionOptions, Speculation, Transcription
 

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from typing import BinaryIO, Final
 
 from wyoming_piwhisper.domain.audio import Samples, seconds_of
+from wyoming_piwhisper.domain.engine_plan import EnginePlan
 from wyoming_piwhisper.domain.errors import InferenceError, PiWhisperError
-from wyoming_piwhisper.domain.settings import EnginePlan
 from wyoming_piwhisper.engine.interface import Engine, Utterance
 from wyoming_piwhisper.service import messages
 

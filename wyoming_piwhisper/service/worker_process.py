@@ -9,7 +9,7 @@ from asyncio.subprocess import DEVNULL, Process
 from collections.abc import Mapping
 from typing import Final, Self
 
-from wyoming_piwhisper.domain.settings import model_threads
+from wyoming_piwhisper.domain.engine_plan import model_threads
 from wyoming_piwhisper.service import messages
 
 _MODULE: Final = "wyoming_piwhisper.service.worker"
