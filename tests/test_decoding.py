@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from checkpoints import write_tokenizer
 
+from wyoming_piwhisper.domain.errors import InferenceError
 from wyoming_piwhisper.engine.checkpoint import DecodingRules
 from wyoming_piwhisper.engine.decoding import Logits, run
 from wyoming_piwhisper.engine.greedy_search import GreedyDecoder
@@ -212,3 +213,11 @@ def test_a_guarded_answer_that_the_model_doubts_is_doubtful(decoder: Subject) ->
 
     assert window.is_doubtful
     assert window.average_log_probability < -1
+
+
+def test_probabilities_that_are_no_numbers_are_an_error_and_no_words(decoder: Subject) -> None:
+    session = decoder.script([*decoder.ids("open"), decoder.end])
+    session.sure = float("nan")
+
+    with pytest.raises(InferenceError, match="no numbers"):
+        GreedyDecoder(decoder.tokenizer, decoder.rules()).decode(session, "en", 1.0, 448)

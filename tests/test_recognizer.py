@@ -35,8 +35,10 @@ class Listener:
     def __init__(self, tokens: list[int]) -> None:
         self._tokens = tokens
         self.frames: list[int] = []
+        self.heard: list[Spectrogram] = []
 
     def encode(self, log_mel: Spectrogram) -> "Answer":
+        self.heard.append(log_mel)
         self.frames.append(log_mel.shape[1])
         return Answer(self._tokens)
 
@@ -125,6 +127,22 @@ def test_what_was_said_before_a_pause_is_heard_in_the_pause(tmp_path: Path) -> N
     assert result.was_ready
     assert result.text == "what time is it"
     assert len(model.frames) == 1
+
+
+def test_what_is_heard_ahead_is_what_would_be_heard_at_the_end(tmp_path: Path) -> None:
+    heard = []
+    for ahead in (True, False):
+        utterance, model = opened(tmp_path)
+        noise = np.random.default_rng(0).normal(0, 1e-3, SAMPLE_RATE).astype(np.float32)
+        for samples in (voice(1.2), *np.split(noise, 100)):
+            utterance.feed(samples)
+            if ahead:
+                thought(utterance)
+        utterance.finish()
+        heard.append(model.heard)
+
+    assert len(heard[0]) == 1
+    np.testing.assert_array_equal(heard[0][0], heard[1][0])
 
 
 def test_what_follows_a_pause_is_heard_with_what_came_before(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ import asyncio
 import json
 import logging
 import os
-import signal
 import socket
 import struct
 import time
@@ -33,10 +32,9 @@ from wyoming_peer import client_of, port_of, refusal, transcript, works
 
 from wyoming_piwhisper import __version__
 from wyoming_piwhisper.domain.errors import SettingsError
-from wyoming_piwhisper.domain.settings import ServerSettings, VadSettings
+from wyoming_piwhisper.domain.settings import ServerSettings
 from wyoming_piwhisper.edge.wyoming_server import WyomingServer
 
-ENDPOINT_SAMPLES = 4800
 LOCAL = "tcp://127.0.0.1:0"
 
 pytestmark = pytest.mark.usefixtures("importable_fakes")
@@ -227,67 +225,6 @@ async def test_a_client_that_leaves_abandons_its_work_in_silence(
         assert await works(server)
     assert (tmp_path / "finished").read_text().split() == ["1600", "1600"]
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
-
-
-async def test_what_seems_to_be_over_is_answered_before_its_end_and_the_rest_is_dropped(tmp_path: Path) -> None:
-    (tmp_path / "endpoint").write_text(str(ENDPOINT_SAMPLES))
-    async with running_server(tmp_path) as server, client_of(server) as client:
-        assert await works(server)
-        for _ in range(2):
-            await client.write_event(AudioStart(16_000, 2, 1).event())
-            await client.write_event(AudioChunk(16_000, 2, 1, pcm16(ENDPOINT_SAMPLES)).event())
-            assert (await transcript(client)).text == f"{ENDPOINT_SAMPLES} samples up to 0.50"
-            for _ in range(3):
-                await client.write_event(AudioChunk(16_000, 2, 1, pcm16(8000)).event())
-            await client.write_event(AudioStop().event())
-        await client.write_event(Ping(text="nothing more").event())
-        assert Pong.is_type((await answer(client)).type)
-    assert (tmp_path / "finished").read_text().split()[-2:] == [str(ENDPOINT_SAMPLES)] * 2
-
-
-async def test_what_a_new_worker_is_told_again_still_counts_as_live(tmp_path: Path) -> None:
-    async with running_server(tmp_path) as server, client_of(server) as client:
-        assert await works(server)
-        began = time.monotonic()
-        await client.write_event(AudioChunk(16_000, 2, 1, pcm16(32_000)).event())
-        await asyncio.sleep(1.5)
-        await client.write_event(AudioChunk(16_000, 2, 1, pcm16(20_000)).event())
-        await asyncio.sleep(0.2)
-        (tmp_path / "endpoint").write_text("52000")
-        os.kill(worker_pid(tmp_path), signal.SIGKILL)
-        assert (await transcript(client)).text == "52000 samples up to 0.50"
-        assert time.monotonic() - began < WAIT_SECONDS
-
-
-async def test_audio_that_comes_faster_than_people_speak_is_heard_to_its_end(tmp_path: Path) -> None:
-    (tmp_path / "endpoint").write_text(str(ENDPOINT_SAMPLES))
-    async with running_server(tmp_path) as server, client_of(server) as client:
-        assert await works(server)
-        await client.write_event(AudioChunk(16_000, 2, 1, pcm16(160_000)).event())
-        await asyncio.sleep(0.3)
-        await client.write_event(AudioChunk(16_000, 2, 1, pcm16(1600)).event())
-        await client.write_event(AudioStop().event())
-        assert (await transcript(client)).text == "161600 samples up to 0.50"
-
-
-async def test_the_end_is_left_to_the_client_where_that_is_set(tmp_path: Path) -> None:
-    (tmp_path / "endpoint").write_text(str(ENDPOINT_SAMPLES))
-    async with running_server(tmp_path, vad=VadSettings(endpointing=False)) as server, client_of(server) as client:
-        await client.write_event(AudioChunk(16_000, 2, 1, pcm16(ENDPOINT_SAMPLES)).event())
-        await asyncio.sleep(0.3)
-        await client.write_event(AudioChunk(16_000, 2, 1, pcm16(ENDPOINT_SAMPLES)).event())
-        await client.write_event(AudioStop().event())
-        assert (await transcript(client)).text == f"{2 * ENDPOINT_SAMPLES} samples up to 0.50"
-
-
-@pytest.mark.parametrize("finds_end", [True, False])
-async def test_who_looks_for_the_end_is_told(tmp_path: Path, *, finds_end: bool) -> None:
-    vad = VadSettings(endpointing=finds_end)
-    async with running_server(tmp_path, vad=vad) as server, client_of(server) as client:
-        assert await works(server)
-        await client.write_event(Describe().event())
-        (program,) = Info.from_event(await answer(client)).asr
-    assert program.requires_external_vad is not finds_end
 
 
 async def test_an_answer_is_logged_in_one_line_without_the_words(

@@ -115,7 +115,7 @@ class VadSettings:
     stop_ms: int = _option(600, "So much without speech closes the gate")
     pad_ms: int = _option(240, "Audio kept before what the gate let through, so that no first sound is lost")
     tail_ms: int = _option(
-        150, "Audio kept after it; in a pause of that length what was said so far is heard ahead of the end"
+        120, "Audio kept after it; in a pause of that length what was said so far is heard ahead of the end"
     )
     endpointing: bool = _option(
         True, "Whether a command that sounds complete is answered before the client stops; off for dictation"

@@ -19,8 +19,14 @@ _HAND_OVER_SECONDS: Final = 0.03
 class IncomingAudio:
     """Gathers chunks, converts them and feeds the recogniser; nothing is asked of it where no chunk came."""
 
-    def __init__(self, inference: InferenceService, options: RecognitionOptions, max_seconds: float) -> None:
-        """Begin an utterance of at most `max_seconds` seconds."""
+    def __init__(
+        self, inference: InferenceService, options: RecognitionOptions, max_seconds: float, *, finds_end: bool
+    ) -> None:
+        """Begin an utterance of at most `max_seconds` seconds.
+
+        Where `finds_end`, a client may leave the end to us: what comes live is then answered when they are over.
+        """
+        self._finds_end = finds_end
         self._inference = inference
         self._options = options
         self._max_seconds = max_seconds
@@ -36,6 +42,7 @@ class IncomingAudio:
         self._begun = asyncio.Event()
         self._completed_at: float | None = None
         self._is_over = False
+        self._is_cut = False
 
     async def add(self, pcm_format: PcmFormat, pcm: bytes) -> None:
         """Take the bytes of the next chunk, which says its own format; ignored where the answer is there.
@@ -44,19 +51,25 @@ class IncomingAudio:
             ProtocolError: the utterance gets too long.
             OverloadedError: too many utterances wait already.
         """
-        if self._is_over:
+        if self._is_over or self._is_cut:
             return
         if pcm_format != self._format:
             self._change_format(pcm_format)
         self._bytes += len(pcm)
         if self._earlier_seconds + self._bytes / pcm_format.bytes_per_second > self._max_seconds:
-            raise ProtocolError(f"audio: longer than the limit of {self._max_seconds:g} s per utterance")
+            self._refuse_more()
+            return
         if self._utterance is None and pcm:
             self._utterance = await self._inference.open(self._options)
             self._begun.set()
         self._gathered += pcm
         if len(self._gathered) >= self._enough_bytes:
             self._convert_gathered()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it is answered or given up."""
+        return self._is_over
 
     @property
     def is_owed(self) -> bool:
@@ -67,6 +80,14 @@ class IncomingAudio:
     def seconds_since_end(self) -> float | None:
         """Since no chunk followed any more; None while chunks come."""
         return None if self._completed_at is None else time.monotonic() - self._completed_at
+
+    def _refuse_more(self) -> None:
+        """Answer what there is, or say that it is too long."""
+        if self._utterance is None or not (self._finds_end and self._utterance.is_live):
+            raise ProtocolError(f"audio: longer than the limit of {self._max_seconds:g} s per utterance")
+        self._is_cut = True
+        self._flush()
+        self._utterance.complete()
 
     async def answer(self) -> Transcription | None:
         """Wait for the transcript, which may come before `complete`; None where the utterance is given up.
@@ -87,7 +108,7 @@ class IncomingAudio:
     def complete(self) -> None:
         """Hand over what is still held back; no chunk follows."""
         self._completed_at = time.monotonic()
-        if not self._is_over:
+        if not self._is_over and not self._is_cut:
             self._flush()
             if self._utterance is not None:
                 self._utterance.complete()

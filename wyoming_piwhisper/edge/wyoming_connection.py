@@ -24,8 +24,9 @@ from wyoming_piwhisper.domain.transcription import Transcription
 from wyoming_piwhisper.edge.incoming_audio import IncomingAudio
 from wyoming_piwhisper.edge.pcm import PcmFormat
 from wyoming_piwhisper.edge.recognition import Recognition
+from wyoming_piwhisper.edge.unanswered import Unanswered
 from wyoming_piwhisper.edge.wyoming_info import info_of
-from wyoming_piwhisper.edge.wyoming_reader import WyomingReader
+from wyoming_piwhisper.edge.wyoming_reader import StreamEndedError, WyomingReader
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -67,9 +68,7 @@ class WyomingConnection:
         self._eof_abandons = eof_abandons
         self._options = recognition.options(None)
         self._audio: IncomingAudio | None = None
-        self._unanswered: asyncio.Queue[IncomingAudio | None] = asyncio.Queue()
-        self._open: list[IncomingAudio] = []
-        """The utterances without an answer."""
+        self._unanswered = Unanswered()
         self._idle = asyncio.timeout(None)
 
     async def run(self) -> None:
@@ -77,7 +76,8 @@ class WyomingConnection:
         try:
             await self._converse()
         except PiWhisperError as error:
-            _LOGGER.warning("A connection is closed: %s", error)
+            level = logging.DEBUG if isinstance(error, StreamEndedError) else logging.WARNING
+            _LOGGER.log(level, "A connection is closed: %s", error)
             await self.refuse(error)
         except OSError as error:
             _LOGGER.debug("A client is gone: %s", error)
@@ -116,14 +116,14 @@ class WyomingConnection:
                     answers.cancel()
                 else:
                     self._abandon_current()
-                    self._unanswered.put_nowait(None)
+                    self._unanswered.close()
         except TimeoutError as error:
             seconds = self._settings.idle_timeout_seconds
             raise ProtocolError(f"connection: nothing arrived for {seconds:g} s") from error
         except BaseExceptionGroup as group:
             raise _first_error(group) from group
         finally:
-            self._abandon_unanswered()
+            self._unanswered.abandon_all()
 
     async def _read_events(self) -> None:
         while (event := await self._events.read()) is not None:
@@ -145,6 +145,8 @@ class WyomingConnection:
             language = _contents(Transcribe, event).language
             _require_text("transcribe: language", language)
             self._options = self._recognition.options(language)
+            if self._audio is not None and self._audio.is_over:
+                self._audio = None  # Answered before its end; not all clients send one then.
         elif AudioStart.is_type(event.type):
             self._begin_audio(_contents(AudioStart, event))
         elif AudioStop.is_type(event.type):
@@ -156,18 +158,20 @@ class WyomingConnection:
 
     def _abandon_current(self) -> None:
         if self._audio is not None:
-            self._audio.abandon()
+            self._unanswered.abandon(self._audio)
         self._audio = None
 
     def _current_audio(self) -> IncomingAudio:
         if self._audio is None:
-            if len(self._open) > _MAX_UNANSWERED:
+            if len(self._unanswered) > _MAX_UNANSWERED:
                 raise OverloadedError(f"{_MAX_UNANSWERED} utterances of this connection wait for their answers already")
             self._audio = IncomingAudio(
-                self._recognition.inference, self._options, self._settings.max_utterance_seconds
+                self._recognition.inference,
+                self._options,
+                self._settings.max_utterance_seconds,
+                finds_end=self._recognition.finds_end,
             )
-            self._open.append(self._audio)
-            self._unanswered.put_nowait(self._audio)
+            self._unanswered.add(self._audio)
         return self._audio
 
     def _end_audio(self) -> None:
@@ -176,27 +180,19 @@ class WyomingConnection:
         self._restart_idle_time()
 
     async def _answer_in_order(self) -> None:
-        while (audio := await self._unanswered.get()) is not None:
-            transcription = await audio.answer()
-            self._open.remove(audio)
+        async for audio, transcription in self._unanswered.answers():
             self._restart_idle_time()
-            if transcription is not None:
-                _log(transcription, audio.seconds_since_end)
-                await self._send(Transcript(text=transcription.text, language=transcription.language or None).event())
+            _log(transcription, audio.seconds_since_end)
+            await self._send(Transcript(text=transcription.text, language=transcription.language or None).event())
 
     def _restart_idle_time(self) -> None:
         """Count from now, or not at all while it is we who owe something."""
         if not self._idle.expired():
             now = asyncio.get_running_loop().time()
-            owes = any(audio.is_owed for audio in self._open)
-            self._idle.reschedule(None if owes else now + self._settings.idle_timeout_seconds)
+            self._idle.reschedule(None if self._unanswered.owes else now + self._settings.idle_timeout_seconds)
 
     async def _send(self, event: Event) -> None:
         await async_write_event(event, self._writer)
-
-    def _abandon_unanswered(self) -> None:
-        for audio in self._open:
-            audio.abandon()
 
     async def _close(self) -> None:
         self._writer.close()

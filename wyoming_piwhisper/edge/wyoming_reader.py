@@ -17,6 +17,10 @@ MAX_HEADER_BYTES: Final = 65_536
 """Longest header line; give it to the `StreamReader` as its limit, which enforces it."""
 
 
+class StreamEndedError(ProtocolError):
+    """The peer ended the stream within an event; most have just left."""
+
+
 class WyomingReader:
     """Reads events from a stream whose limit is `MAX_HEADER_BYTES`."""
 
@@ -56,7 +60,7 @@ class WyomingReader:
             raise ProtocolError(f"header: longer than {MAX_HEADER_BYTES} bytes") from error
         except asyncio.IncompleteReadError as error:
             if error.partial:
-                raise ProtocolError("header: the stream ended within it") from error
+                raise StreamEndedError("header: the stream ended within it") from error
             return None
 
     async def _read_part(self, header: Mapping[str, Any], name: str, limit: int) -> bytes | None:
@@ -70,7 +74,7 @@ class WyomingReader:
         try:
             return await self._stream.readexactly(length)
         except asyncio.IncompleteReadError as error:
-            raise ProtocolError(f"{name}: the stream ended after {len(error.partial)} of {length} bytes") from error
+            raise StreamEndedError(f"{name}: the stream ended after {len(error.partial)} of {length} bytes") from error
 
 
 def _object(text: bytes, part: str) -> dict[str, Any]:

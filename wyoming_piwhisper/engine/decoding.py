@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
+from wyoming_piwhisper.domain.errors import InferenceError
 from wyoming_piwhisper.engine.checkpoint import DecodingRules
 from wyoming_piwhisper.engine.features import Spectrogram
 from wyoming_piwhisper.engine.length_guard import LOG_PROBABILITY_THRESHOLD, longest_plausible
@@ -123,9 +124,15 @@ class Decoder(ABC):
     def _window(
         self, tokens: Sequence[int], log_probabilities: Sequence[float], no_speech: float, *, guarded: bool
     ) -> DecodedWindow:
-        """The answer of `tokens`; one more log probability than tokens means that the end was said."""
+        """The answer of `tokens`; one more log probability than tokens means that the end was said.
+
+        Raises:
+            InferenceError: the model answered with what are no numbers.
+        """
         ended = len(log_probabilities) > len(tokens)
         average = float(np.mean(log_probabilities)) if log_probabilities else 0.0
+        if not np.isfinite(average):
+            raise InferenceError("the model's probabilities are no numbers; are its weights damaged?")
         doubtful = guarded and (not ended or average < LOG_PROBABILITY_THRESHOLD)
         if not tokens or self._nobody_spoke(no_speech, average):
             return DecodedWindow("", (), 0.0, no_speech, is_doubtful=doubtful)

@@ -12,6 +12,8 @@ from wyoming_piwhisper.domain.settings import MAX_START_MS, VadSettings
 
 FRAME_MS: Final = 30  # webrtcvad knows 10, 20 and 30 ms; the longest decides best
 FRAME_SAMPLES: Final = SAMPLE_RATE * FRAME_MS // 1000  # 480
+LOOK_AHEAD_SAMPLES: Final = 200
+"""What the last log-Mel frame of a region hears of the time behind it."""
 START_WINDOW_FRAMES: Final = MAX_START_MS // FRAME_MS  # 10
 """Speech must gather within 0.3 s to open the gate; a click or two do not."""
 
@@ -59,8 +61,9 @@ class SpeechGate:
 
     @property
     def pause_is_settled(self) -> bool:
-        """Whether it has been silent for so long that more silence would change no region."""
-        return self.silence_seconds * SAMPLE_RATE >= self._tail_samples
+        """Whether it has been silent for so long that more silence would change nothing of what was said."""
+        silent = (self._frames - self._last_voiced - 1) * FRAME_SAMPLES
+        return silent >= self._tail_samples + LOOK_AHEAD_SAMPLES
 
     @property
     def silence_seconds(self) -> float:

@@ -11,7 +11,7 @@ from wyoming_piwhisper.domain import errors
 from wyoming_piwhisper.domain.engine_plan import EnginePlan
 from wyoming_piwhisper.domain.errors import InferenceError, OverloadedError, PiWhisperError
 from wyoming_piwhisper.domain.transcription import RecognitionOptions, Speculation
-from wyoming_piwhisper.service.messages import Answered, Failed, Finished, Load, Loaded, LoadFailed, Message
+from wyoming_piwhisper.service.messages import Answered, Asked, Failed, Fed, Finished, Load, Loaded, LoadFailed, Message
 from wyoming_piwhisper.service.utterance import Utterance
 from wyoming_piwhisper.service.worker_process import WorkerProcess
 
@@ -21,6 +21,8 @@ DEFAULT_ENGINE_FACTORY: Final = "wyoming_piwhisper.engine.loading:load_engine"
 
 _LOAD_TIMEOUT_SECONDS: Final = 300.0
 """Far above what the slowest board with the slowest card needs to import a runtime and read a model."""
+_QUESTION_SECONDS: Final = 1.0
+"""While samples come the worker is asked so often whether it is there: a client may leave the end to it."""
 _MAX_LOSSES: Final = 2
 """Workers that may die over one utterance: it is tried once more, then it is the likely culprit."""
 _MAX_DEATHS_WHILE_LOADING: Final = 3
@@ -43,6 +45,7 @@ class InferenceService:
         self._supervisor: asyncio.Task[NoReturn] | None = None
         self._watchdog: asyncio.TimerHandle | None = None
         self._failure: PiWhisperError | None = None
+        self._next_question = 0.0
         self._deaths_in_a_row = 0
         self._deaths_while_loading = 0
         self.speculation = Speculation()
@@ -101,7 +104,8 @@ class InferenceService:
         """Pass `message` to the worker, if there is one."""
         if self._worker is not None:
             self._worker.send(message)
-            if isinstance(message, Finished) and self._watchdog is None:
+            is_due = isinstance(message, Fed) and time.monotonic() >= self._next_question
+            if self._watchdog is None and (is_due or isinstance(message, Finished)):
                 self._watch()
 
     def release(self, number: int) -> None:
@@ -202,6 +206,10 @@ class InferenceService:
         return sum(utterance.is_owed for utterance in self._open.values())
 
     def _watch(self) -> None:
+        """Give the worker its time for what it has been told so far."""
+        if self._worker is not None:
+            self._worker.send(Asked())
+        self._next_question = time.monotonic() + _QUESTION_SECONDS
         self._watchdog = asyncio.get_running_loop().call_later(self._asr.timeout_seconds, self._take_for_hung)
 
     def _stop_watching(self) -> None:
@@ -211,8 +219,8 @@ class InferenceService:
 
     def _take_for_hung(self) -> None:
         self._watchdog = None
-        if self._worker is not None and self._owed():
-            _LOGGER.error("The inference worker owes an answer for %.0f s; it is killed", self._asr.timeout_seconds)
+        if self._worker is not None:
+            _LOGGER.error("Nothing comes of the inference worker for %.0f s; it is killed", self._asr.timeout_seconds)
             self._worker.kill()
 
     def _back_off_seconds(self) -> float:

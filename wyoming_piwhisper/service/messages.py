@@ -57,8 +57,6 @@ class Opened:
     kind: ClassVar[str] = "opened"
     utterance: int
     options: RecognitionOptions
-    began: float
-    """When, by the monotonic clock, which all processes of a machine share."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +66,8 @@ class Fed:
     kind: ClassVar[str] = "fed"
     utterance: int
     samples: Samples = field(repr=False)
+    is_live: bool = False
+    """Whether audio comes as it is spoken."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,20 @@ class Abandoned:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """Server to worker: say that you are there, as soon as everything before this is done."""
+
+    kind: ClassVar[str] = "asked"
+
+
+@dataclass(frozen=True)
+class Present:
+    """Worker to server: the answer to `Asked`."""
+
+    kind: ClassVar[str] = "present"
+
+
+@dataclass(frozen=True)
 class Answered:
     """Worker to server: the transcript of an utterance, which may come before `Finished` where it seems to be over."""
 
@@ -97,18 +111,18 @@ class Answered:
 
 @dataclass(frozen=True)
 class Failed:
-    """Worker to server: the engine raised on an utterance; the worker goes on."""
+    """Worker to server: the engine raised on an utterance, finished or not; the worker goes on."""
 
     kind: ClassVar[str] = "failed"
     utterance: int
     reason: str
 
 
-Message = Load | Loaded | LoadFailed | Opened | Fed | Finished | Abandoned | Answered | Failed
+Message = Load | Loaded | LoadFailed | Opened | Fed | Finished | Abandoned | Asked | Present | Answered | Failed
 
 _NO_SAMPLES: Final = np.zeros(0, np.float32)
 _PLAIN: Final[dict[str, type[Message]]] = {
-    message.kind: message for message in (Loaded, LoadFailed, Finished, Abandoned, Failed)
+    message.kind: message for message in (Loaded, LoadFailed, Finished, Abandoned, Asked, Present, Failed)
 }
 
 
@@ -117,7 +131,7 @@ def encode(message: Message) -> bytes:
     samples = _NO_SAMPLES
     match message:
         case Fed():
-            fields: dict[str, Any] = {"utterance": message.utterance}
+            fields: dict[str, Any] = {"utterance": message.utterance, "is_live": message.is_live}
             samples = np.ascontiguousarray(message.samples, np.float32)
         case _:
             fields = asdict(message)
@@ -136,11 +150,11 @@ def decode(text: bytes, samples: bytes) -> Message:
     fields = json.loads(text)
     kind = fields.pop("kind")
     if kind == Fed.kind:
-        return Fed(fields["utterance"], np.frombuffer(samples, np.float32))
+        return Fed(fields["utterance"], np.frombuffer(samples, np.float32), fields["is_live"])
     if kind == Load.kind:
         return Load(fields["engine_factory"], _plan(fields["plan"]), fields["log_level"])
     if kind == Opened.kind:
-        return Opened(fields["utterance"], _options(fields["options"]), fields["began"])
+        return Opened(fields["utterance"], _options(fields["options"]))
     if kind == Answered.kind:
         return Answered(fields["utterance"], _transcription(fields["transcription"]))
     return _PLAIN[kind](**fields)

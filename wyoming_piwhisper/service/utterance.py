@@ -5,8 +5,9 @@ import time
 from collections.abc import Iterator
 from typing import Protocol
 
-from wyoming_piwhisper.domain.audio import Samples
+from wyoming_piwhisper.domain.audio import Samples, seconds_of
 from wyoming_piwhisper.domain.errors import PiWhisperError
+from wyoming_piwhisper.domain.pace import Pace
 from wyoming_piwhisper.domain.transcription import RecognitionOptions, Transcription
 from wyoming_piwhisper.service.messages import Abandoned, Fed, Finished, Message, Opened
 
@@ -33,7 +34,7 @@ class Utterance:
         self.losses = 0
         """How many workers died while they had this utterance."""
         self._options = options
-        self._began = time.monotonic()
+        self._pace = Pace()
         self._recogniser = recogniser
         self._samples: list[Samples] = []
         self._is_finished = False
@@ -45,11 +46,17 @@ class Utterance:
         """Whether all samples are there and the answer is not."""
         return self._is_finished and self._outcome is None
 
+    @property
+    def is_live(self) -> bool:
+        """Whether samples come as they are spoken."""
+        return self._pace.is_live(time.monotonic())
+
     def feed(self, samples: Samples) -> None:
         """Pass on the next samples: shape (n,), float32 in [-1, 1], 16 kHz mono."""
         if not self._settled.is_set():
             self._samples.append(samples)
-            self._recogniser.post(Fed(self.number, samples))
+            self._pace.add(time.monotonic(), seconds_of(samples.size))
+            self._recogniser.post(Fed(self.number, samples, self.is_live))
 
     def complete(self) -> None:
         """Say that no samples follow, so that the answer is owed; may be called more than once."""
@@ -94,8 +101,8 @@ class Utterance:
             self._close()
 
     def messages_so_far(self) -> Iterator[Message]:
-        """Everything that a new worker has to be told of this utterance."""
-        yield Opened(self.number, self._options, self._began)
+        """Everything that a new worker has to be told of this utterance; told at once, it is not live."""
+        yield Opened(self.number, self._options)
         for samples in self._samples:
             yield Fed(self.number, samples)
         if self._is_finished:

@@ -4,6 +4,7 @@ It is started by `service/inference.py` as `python -m wyoming_piwhisper.service.
 the main thread runs the engine, so that a server that goes away ends the worker even in the middle of a decode.
 """
 
+import contextlib
 import importlib
 import logging
 import os
@@ -11,12 +12,10 @@ import queue
 import socket
 import sys
 import threading
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Final
 
-from wyoming_piwhisper.domain.audio import Samples, seconds_of
 from wyoming_piwhisper.domain.engine_plan import EnginePlan
 from wyoming_piwhisper.domain.errors import InferenceError, PiWhisperError
 from wyoming_piwhisper.engine.interface import Engine, Utterance
@@ -24,8 +23,6 @@ from wyoming_piwhisper.service import messages
 
 _LOGGER = logging.getLogger(__name__)
 
-PRE_ROLL_SECONDS: Final = 2.0
-"""Of live audio, so much may come at once: what a satellite kept of the time before its wake word."""
 LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 EngineFactory = Callable[[EnginePlan], Engine]
@@ -35,15 +32,8 @@ EngineFactory = Callable[[EnginePlan], Engine]
 class _Open:
     """An utterance and how its audio comes."""
 
-    utterance: Utterance | InferenceError
-    began: float
-    seconds: float = 0.0
-    """Of audio so far."""
-
-    @property
-    def is_live(self) -> bool:
-        """Whether audio comes as it is spoken, rather than from a file, in which more may follow a pause."""
-        return self.seconds <= time.monotonic() - self.began + PRE_ROLL_SECONDS
+    utterance: Utterance
+    is_live: bool = False
 
 
 class Worker:
@@ -96,38 +86,50 @@ class Worker:
 
     def _think(self, number: int) -> bool:
         """Do a piece of work for an utterance, or answer it where it seems to be over; False when there is nothing."""
-        opened = self._open[number]
-        if isinstance(opened.utterance, InferenceError) or not self._inbox.empty():
+        if not self._inbox.empty():
             return False
-        try:
+        opened = self._open[number]
+        with self._telling(number):
             if opened.utterance.think():
                 return True
             answer = opened.utterance.endpoint() if self._endpointing and opened.is_live else None
-        except Exception as error:
-            _LOGGER.exception("The engine failed on an utterance that is still being spoken")
-            opened.utterance = InferenceError(_reason(error))
-            return False
-        if answer is not None:
-            del self._open[number]
-            self._send(messages.Answered(number, answer))
+            if answer is not None:
+                del self._open[number]
+                self._send(messages.Answered(number, answer))
         return False
 
     def _handle(self, engine: Engine, message: messages.Message) -> None:
         match message:
+            case messages.Asked():
+                self._send(messages.Present())
             case messages.Abandoned(utterance=number):
                 self._open.pop(number, None)
                 self._abandoned.discard(number)
-            case messages.Opened(utterance=number, options=options, began=began) if number not in self._abandoned:
-                self._open[number] = _Open(_guarded(lambda: engine.open(options)), began)
-            case messages.Fed(utterance=number, samples=samples) if self._is_wanted(number):
-                opened = self._open[number]
-                opened.seconds += seconds_of(samples.size)
-                if not isinstance(utterance := opened.utterance, InferenceError):
-                    opened.utterance = _guarded(lambda: _fed(utterance, samples))
+            case messages.Opened(utterance=number, options=options) if number not in self._abandoned:
+                with self._telling(number):
+                    self._open[number] = _Open(engine.open(options))
+            case messages.Fed(utterance=number, samples=samples, is_live=is_live) if self._is_wanted(number):
+                self._open[number].is_live = is_live
+                with self._telling(number):
+                    self._open[number].utterance.feed(samples)
             case messages.Finished(utterance=number) if self._is_wanted(number):
-                self._send(_answer(number, self._open.pop(number).utterance))
+                with self._telling(number):
+                    self._send(messages.Answered(number, self._open.pop(number).utterance.finish()))
             case _:
                 pass
+
+    @contextlib.contextmanager
+    def _telling(self, number: int) -> Iterator[None]:
+        """Give an utterance up when the engine fails on it, and say so at once: its client may wait for our end."""
+        try:
+            yield
+        except ConnectionError:
+            raise
+        except Exception as error:
+            self._open.pop(number, None)
+            if not isinstance(error, PiWhisperError):
+                _LOGGER.exception("The engine failed on an utterance")
+            self._send(messages.Failed(number, str(error) if isinstance(error, PiWhisperError) else _reason(error)))
 
     def _is_wanted(self, number: int) -> bool:
         """Whether an utterance is neither given up nor answered."""
@@ -164,32 +166,6 @@ def _read_message(stream: BinaryIO) -> messages.Message | None:
     if len(body) < text_bytes + sample_bytes:
         return None
     return messages.decode(body[:text_bytes], body[text_bytes:])
-
-
-def _guarded(step: Callable[[], Utterance]) -> Utterance | InferenceError:
-    """What `step` returns, or its error, to be told when an answer is owed."""
-    try:
-        return step()
-    except Exception as error:
-        _LOGGER.exception("The engine failed on an utterance that is still being spoken")
-        return InferenceError(_reason(error))
-
-
-def _fed(utterance: Utterance, samples: Samples) -> Utterance:
-    utterance.feed(samples)
-    return utterance
-
-
-def _answer(number: int, utterance: Utterance | InferenceError) -> messages.Message:
-    if isinstance(utterance, InferenceError):
-        return messages.Failed(number, str(utterance))
-    try:
-        return messages.Answered(number, utterance.finish())
-    except PiWhisperError as error:
-        return messages.Failed(number, str(error))
-    except Exception as error:
-        _LOGGER.exception("The engine failed on an utterance")
-        return messages.Failed(number, _reason(error))
 
 
 def _reason(error: Exception) -> str:

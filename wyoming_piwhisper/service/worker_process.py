@@ -78,11 +78,14 @@ class WorkerProcess:
     async def aclose(self) -> int:
         """Close the socket, wait for the end of the process, or kill it; returns its exit status (-9: killed)."""
         self._writer.close()
-        with contextlib.suppress(TimeoutError):
+        try:
             async with asyncio.timeout(_GRACE_SECONDS):
                 return await self._process.wait()
-        _kill(self._process)
-        return await self._process.wait()
+        except TimeoutError:
+            _kill(self._process)
+            return await self._process.wait()
+        finally:
+            _kill(self._process)
 
 
 def _kill(process: Process) -> None:
