@@ -77,6 +77,25 @@ async def test_people_are_heard_over_a_real_connection(corpus: Corpus) -> None:
     assert score.word_error_rate.value < 0.4, list(zip(heard, clips, strict=True))
 
 
+async def test_a_command_is_answered_while_the_client_still_listens(corpus: Corpus) -> None:
+    path, text = corpus.clips("speech_commands", "dev")[0]
+    samples = np.concatenate([read_audio(path), np.zeros(3 * SAMPLE_RATE, np.float32)])
+    pcm = bytes((samples * (PCM16_SCALE - 1)).astype("<i2").data)
+    async with client_of_home_en() as client:
+        await transcript_of(client, samples)  # The model is there from now on.
+        answered = asyncio.create_task(client.read_event())
+        for start in range(0, len(pcm), 960):
+            if answered.done():
+                break
+            await client.write_event(AudioChunk(SAMPLE_RATE, 2, 1, pcm[start : start + 960]).event())
+            await asyncio.sleep(0.03)
+        event = await asyncio.wait_for(answered, WAIT_SECONDS)
+
+    assert event is not None
+    assert Transcript.from_event(event).text == text
+    assert start + 960 < len(pcm)
+
+
 async def test_silence_noise_and_snippets_are_empty_transcripts() -> None:
     generator = np.random.default_rng(0)
     seconds = 2 * SAMPLE_RATE

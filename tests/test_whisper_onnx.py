@@ -10,17 +10,22 @@ import pytest
 import torch
 from adapters import Place, make_place
 from checkpoints import write_checkpoint
+from conftest import Corpus
 
+from wyoming_piwhisper.domain.audio import SAMPLE_RATE
 from wyoming_piwhisper.domain.errors import InferenceError, ModelFormatError
 from wyoming_piwhisper.domain.settings import AsrSettings
+from wyoming_piwhisper.edge.audio_files import read_audio
 from wyoming_piwhisper.engine.backends import Backend, choose_backend, load_model
 from wyoming_piwhisper.engine.checkpoint import read_checkpoint
 from wyoming_piwhisper.engine.decoding import SpeechModel
-from wyoming_piwhisper.engine.features import Spectrogram
+from wyoming_piwhisper.engine.features import Spectrogram, log_mel
+from wyoming_piwhisper.engine.greedy_search import GreedyDecoder
 from wyoming_piwhisper.engine.lora_file import read_lora_file
 from wyoming_piwhisper.engine.whisper_onnx import OnnxWhisper
 
 REFERENCE = Backend("torch", "cpu")
+HOME_EN = Path(__file__).parent.parent / "wyoming_piwhisper" / "models" / "home-en"
 TOKENS = [1, 2, 3, 4, 5, 6]
 
 
@@ -47,6 +52,22 @@ def test_logits_are_those_of_the_reference_but_for_rounding(place: Place, frames
 
     assert ours.shape == theirs.shape
     assert np.abs(ours - theirs).max() < 0.15 * theirs.std()
+
+
+def test_the_bundled_model_says_the_same_token_after_token_but_for_near_ties(corpus: Corpus) -> None:
+    checkpoint = read_checkpoint(HOME_EN)
+    ours, theirs = (load_model(checkpoint, backend, 1) for backend in (Backend("onnx", "cpu"), REFERENCE))
+    same, count = 0, 0
+    for path, _ in [*corpus.clips("speech_commands", "dev")[:20], *corpus.clips("speechocean762", "dev")[:10]]:
+        heard = log_mel(read_audio(path), checkpoint.mel_bins, int(0.64 * SAMPLE_RATE))
+        prompt = checkpoint.rules.prompt("en")
+        said = GreedyDecoder(checkpoint.tokenizer, checkpoint.rules).decode(theirs.encode(heard), "en", 9.0, 448).tokens
+        following = [model.encode(heard).advance([*prompt, *said])[1:].argmax(axis=1) for model in (ours, theirs)]
+        same += int((following[0] == following[1]).sum())
+        count += len(said) + 1
+
+    assert count > 100
+    assert same >= 0.95 * count
 
 
 def test_many_tokens_at_once_are_the_same_as_one_by_one(place: Place) -> None:
