@@ -56,14 +56,15 @@ async def test_what_seems_to_be_over_is_answered_before_its_end_and_the_rest_is_
         assert await works(server)
         for _ in range(2):
             await client.write_event(AudioStart(16_000, 2, 1).event())
-            await client.write_event(AudioChunk(16_000, 2, 1, pcm16(ENDPOINT_SAMPLES)).event())
-            assert (await transcript(client)).text == f"{ENDPOINT_SAMPLES} samples up to 0.50"
+            assert Transcript.is_type((await while_streaming(client)).type)
             for _ in range(3):
                 await client.write_event(AudioChunk(16_000, 2, 1, pcm16(8000)).event())
             await client.write_event(AudioStop().event())
         await client.write_event(Ping(text="nothing more").event())
         assert Pong.is_type((await answer(client)).type)
-    assert (tmp_path / "finished").read_text().split()[-2:] == [str(ENDPOINT_SAMPLES)] * 2
+    heard = [int(samples) for samples in (tmp_path / "finished").read_text().split()[1:]]
+    assert len(heard) == 2
+    assert all(ENDPOINT_SAMPLES <= samples < 16_000 for samples in heard)
 
 
 async def test_audio_that_comes_faster_than_people_speak_is_heard_to_its_end(tmp_path: Path) -> None:
@@ -80,11 +81,9 @@ async def test_audio_that_comes_faster_than_people_speak_is_heard_to_its_end(tmp
 async def test_the_end_is_left_to_the_client_where_that_is_set(tmp_path: Path) -> None:
     ends_early(tmp_path)
     async with running_server(tmp_path, vad=VadSettings(endpointing=False)) as server, client_of(server) as client:
-        await client.write_event(AudioChunk(16_000, 2, 1, pcm16(ENDPOINT_SAMPLES)).event())
-        await asyncio.sleep(0.3)
-        await client.write_event(AudioChunk(16_000, 2, 1, pcm16(ENDPOINT_SAMPLES)).event())
+        await stream(client, 1.2)
         await client.write_event(AudioStop().event())
-        assert (await transcript(client)).text == f"{2 * ENDPOINT_SAMPLES} samples up to 0.50"
+        assert (await transcript(client)).text.startswith(f"{40 * CHUNK_SAMPLES} ")
 
 
 @pytest.mark.parametrize("finds_end", [True, False])

@@ -17,12 +17,12 @@ from wyoming_piwhisper.domain.errors import InferenceError, ModelFormatError, Ov
 from wyoming_piwhisper.domain.settings import AsrSettings
 from wyoming_piwhisper.domain.transcription import RecognitionOptions, Speculation, Transcription
 from wyoming_piwhisper.service.inference import InferenceService
-
-pytestmark = pytest.mark.timeout(60)
+from wyoming_piwhisper.service.messages import Asked, Message
+from wyoming_piwhisper.service.worker_process import WorkerProcess
 
 LOUD = np.full(1600, 0.5, np.float32)
 
-pytestmark = pytest.mark.usefixtures("importable_fakes")
+pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("importable_fakes")]
 
 
 async def recognise(service: InferenceService, chunks: int = 1, language: str | None = None) -> Transcription:
@@ -110,6 +110,42 @@ async def test_an_exception_while_samples_are_fed_is_told_at_the_end(tmp_path: P
     async with running_inference(tmp_path) as service:
         with pytest.raises(InferenceError, match="no memory for these samples"):
             await recognise(service, chunks=3)
+
+
+async def test_a_hung_worker_is_replaced_although_clients_give_up_sooner(tmp_path: Path) -> None:
+    async with running_inference(tmp_path, AsrSettings(timeout_seconds=0.5)) as service:
+        await service.wait_ready()
+        hung = worker_pid(tmp_path)
+        (tmp_path / "hang-once").touch()
+        async with asyncio.timeout(WAIT_SECONDS):
+            while worker_pid(tmp_path) == hung:
+                utterance = await service.open(RecognitionOptions())
+                utterance.feed(LOUD)
+                utterance.complete()
+                await asyncio.sleep(0.2)
+                utterance.abandon()
+        assert (await recognise(service)).text
+
+
+async def test_the_worker_is_not_flooded_with_questions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[Message] = []
+    send = WorkerProcess.send
+
+    def noting(process: WorkerProcess, message: Message) -> None:
+        sent.append(message)
+        send(process, message)
+
+    monkeypatch.setattr(WorkerProcess, "send", noting)
+    async with running_inference(tmp_path) as service:
+
+        async def talk() -> None:
+            for _ in range(100):
+                await recognise(service)
+
+        await asyncio.gather(*(talk() for _ in range(4)))
+    asked = sum(isinstance(message, Asked) for message in sent)
+
+    assert 1 <= asked <= 2 * 400
 
 
 async def test_more_than_may_wait_are_refused(tmp_path: Path) -> None:

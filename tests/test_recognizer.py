@@ -11,6 +11,7 @@ from test_vad import silence, voice
 from wyoming_piwhisper.domain.audio import SAMPLE_RATE, Samples
 from wyoming_piwhisper.domain.engine_plan import EnginePlan
 from wyoming_piwhisper.domain.errors import ModelFormatError
+from wyoming_piwhisper.domain.profiles import BASE, ProfileKey
 from wyoming_piwhisper.domain.settings import AsrSettings, VadSettings
 from wyoming_piwhisper.domain.transcription import STAGES, RecognitionOptions, Speculation, Transcription
 from wyoming_piwhisper.engine.checkpoint import read_checkpoint
@@ -312,3 +313,45 @@ def test_it_is_counted_what_became_of_work_ahead_of_time(tmp_path: Path) -> None
     thought(utterance)
 
     assert utterance.finish().speculation == Speculation(kept=1, verified=2, dropped=1)
+
+
+class StandingIn:
+    """Voices whose own model becomes ready while its stand-in has heard all that was said."""
+
+    def __init__(self, base: Listener, merged: Listener) -> None:
+        self._base = base
+        self._merged = merged
+        self.is_ready = False
+
+    def prepare(self) -> None:
+        pass
+
+    def listen(self, *_: object) -> Voice:
+        return Voice(self._base, was_cached=False, awaits=ProfileKey.parse("accent-indian"))
+
+    def renewed(self, voice: Voice) -> Voice:
+        return Voice(self._merged, "accent-indian", was_cached=False) if self.is_ready else voice
+
+
+@pytest.mark.parametrize("ends_itself", [False, True])
+def test_what_all_was_heard_ahead_is_not_heard_again_by_another_model(tmp_path: Path, *, ends_itself: bool) -> None:
+    write_checkpoint(tmp_path, ours=SHORT)
+    checkpoint = read_checkpoint(tmp_path)
+    base, merged = (
+        Listener([*checkpoint.tokenizer.encode(text).ids, checkpoint.rules.end])
+        for text in (" what time is it", " what is")
+    )
+    voices = StandingIn(base, merged)
+    recognizer = Recognizer(base, checkpoint, VadSettings(), voices)  # type: ignore[arg-type]
+    utterance = recognizer.open(RecognitionOptions("en"))
+    for samples in (voice(1.5), silence(0.4)):
+        utterance.feed(samples)
+        thought(utterance)
+    voices.is_ready = True
+    utterance.feed(silence(1.5))
+
+    result = utterance.endpoint() if ends_itself else utterance.finish()
+
+    assert result is not None
+    assert (result.text, result.was_ready, result.profile) == ("what time is it", True, BASE)
+    assert merged.frames == []

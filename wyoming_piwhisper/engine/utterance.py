@@ -105,7 +105,10 @@ class RecognizedUtterance:
         is_same = regions == self._ahead_of
         was_ready = is_same and self._ahead is None and bool(regions)
         self._speculation = self._outcome(is_kept=is_same)
-        found = run(self._ahead if is_same and self._ahead is not None else self._steps(regions, samples))
+        if is_same:
+            found = self._found if self._ahead is None else run(self._ahead)
+        else:
+            found = run(self._steps(regions, samples))
         heard = [self._heard[window] for window in found]
         spoken = [window for window in heard if window.text]
         transcription = Transcription(

@@ -11,7 +11,18 @@ from wyoming_piwhisper.domain import errors
 from wyoming_piwhisper.domain.engine_plan import EnginePlan
 from wyoming_piwhisper.domain.errors import InferenceError, OverloadedError, PiWhisperError
 from wyoming_piwhisper.domain.transcription import RecognitionOptions, Speculation
-from wyoming_piwhisper.service.messages import Answered, Asked, Failed, Fed, Finished, Load, Loaded, LoadFailed, Message
+from wyoming_piwhisper.service.messages import (
+    Answered,
+    Asked,
+    Failed,
+    Fed,
+    Finished,
+    Load,
+    Loaded,
+    LoadFailed,
+    Message,
+    Present,
+)
 from wyoming_piwhisper.service.utterance import Utterance
 from wyoming_piwhisper.service.worker_process import WorkerProcess
 
@@ -23,6 +34,7 @@ _LOAD_TIMEOUT_SECONDS: Final = 300.0
 """Far above what the slowest board with the slowest card needs to import a runtime and read a model."""
 _QUESTION_SECONDS: Final = 1.0
 """While samples come the worker is asked so often whether it is there: a client may leave the end to it."""
+_SECOND_LOOK_SECONDS: Final = 0.5
 _MAX_LOSSES: Final = 2
 """Workers that may die over one utterance: it is tried once more, then it is the likely culprit."""
 _MAX_DEATHS_WHILE_LOADING: Final = 3
@@ -45,6 +57,7 @@ class InferenceService:
         self._supervisor: asyncio.Task[NoReturn] | None = None
         self._watchdog: asyncio.TimerHandle | None = None
         self._failure: PiWhisperError | None = None
+        self._is_asked = False
         self._next_question = 0.0
         self._deaths_in_a_row = 0
         self._deaths_while_loading = 0
@@ -105,14 +118,12 @@ class InferenceService:
         if self._worker is not None:
             self._worker.send(message)
             is_due = isinstance(message, Fed) and time.monotonic() >= self._next_question
-            if self._watchdog is None and (is_due or isinstance(message, Finished)):
-                self._watch()
+            if is_due or isinstance(message, Finished):
+                self._ask()
 
     def release(self, number: int) -> None:
         """Forget an utterance."""
         self._open.pop(number, None)
-        if not self._owed():
-            self._stop_watching()
 
     async def _supervise(self) -> NoReturn:
         reason: PiWhisperError = InferenceError("the recogniser has ended")
@@ -179,17 +190,20 @@ class InferenceService:
 
     def _deliver(self, message: Message) -> None:
         self._deaths_in_a_row = 0
+        if self._is_asked:
+            self._watch()
         match message:
             case Answered(utterance=number, transcription=outcome) if number in self._open:
                 self.speculation += outcome.speculation
                 self._open[number].settle(outcome)
             case Failed(utterance=number, reason=reason) if number in self._open:
                 self._open[number].settle(InferenceError(reason))
+            case Present():
+                self._stop_watching()
+                if self._owed():
+                    self._ask()
             case _:
                 pass  # It was abandoned while the worker was busy with it.
-        self._stop_watching()
-        if self._owed():
-            self._watch()
 
     def _count_losses(self) -> None:
         self._deaths_in_a_row += 1
@@ -205,17 +219,29 @@ class InferenceService:
     def _owed(self) -> int:
         return sum(utterance.is_owed for utterance in self._open.values())
 
-    def _watch(self) -> None:
-        """Give the worker its time for what it has been told so far."""
-        if self._worker is not None:
+    def _ask(self) -> None:
+        """Ask the worker whether it is there, unless it owes the answer to that already."""
+        if self._worker is not None and not self._is_asked:
+            self._is_asked = True
+            self._next_question = time.monotonic() + _QUESTION_SECONDS
             self._worker.send(Asked())
-        self._next_question = time.monotonic() + _QUESTION_SECONDS
-        self._watchdog = asyncio.get_running_loop().call_later(self._asr.timeout_seconds, self._take_for_hung)
+            self._watch()
+
+    def _watch(self) -> None:
+        """Give the worker its time from now on."""
+        if self._watchdog is not None:
+            self._watchdog.cancel()
+        self._watchdog = asyncio.get_running_loop().call_later(self._asr.timeout_seconds, self._look_again)
 
     def _stop_watching(self) -> None:
+        self._is_asked = False
         if self._watchdog is not None:
             self._watchdog.cancel()
             self._watchdog = None
+
+    def _look_again(self) -> None:
+        """Where it was we who stood still, what the worker said meanwhile is read before it is judged."""
+        self._watchdog = asyncio.get_running_loop().call_later(_SECOND_LOOK_SECONDS, self._take_for_hung)
 
     def _take_for_hung(self) -> None:
         self._watchdog = None
