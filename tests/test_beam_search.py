@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from adapters import make_place
 from checkpoints import write_tokenizer
-from test_decoding import PROMPT, Subject
+from test_decoding import PROMPT, Subject, english
 
 from wyoming_piwhisper.engine.backends import Backend, load_model
 from wyoming_piwhisper.engine.beam_search import BeamDecoder
 from wyoming_piwhisper.engine.checkpoint import read_checkpoint
-from wyoming_piwhisper.engine.decoding import Logits, run
+from wyoming_piwhisper.engine.decoding import Logits
 from wyoming_piwhisper.engine.greedy_search import GreedyDecoder
 
 BOTH = [Backend("onnx", "cpu"), Backend("torch", "cpu")]
@@ -64,9 +64,9 @@ def test_a_beam_finds_what_greed_misses(subject: Subject) -> None:
         (second, third): {subject.end: 0.95, first: 0.05},
     }
 
-    greedy = run(GreedyDecoder(subject.tokenizer, subject.rules()).steps(Table(subject.size, table), "en", 1.0, 448))
+    greedy = GreedyDecoder(subject.tokenizer, subject.rules()).decode(Table(subject.size, table), english(1.0))
     session = Table(subject.size, table)
-    beam = run(BeamDecoder(subject.tokenizer, subject.rules(), 3).steps(session, "en", 1.0, 448))
+    beam = BeamDecoder(subject.tokenizer, subject.rules(), 3).decode(session, english(1.0))
 
     assert greedy.tokens[0] == first
     assert beam.tokens == (second, third)
@@ -79,15 +79,15 @@ def test_an_endless_answer_is_cut_and_a_guarded_one_doubted(subject: Subject) ->
     table = {(word,) * count: {word: 0.9} for count in range(60)}
     decoder = BeamDecoder(subject.tokenizer, subject.rules(), 2)
 
-    assert len(run(decoder.steps(Table(subject.size, table), "en", 1.0, 448)).tokens) == 12 + 16
-    guarded = run(decoder.steps(Table(subject.size, table), "en", 1.0, 448, guarded=True))
+    assert len(decoder.decode(Table(subject.size, table), english(1.0)).tokens) == 12 + 16
+    guarded = decoder.decode(Table(subject.size, table), english(1.0, guarded=True))
     assert guarded.is_doubtful
 
 
 def test_an_end_at_once_is_no_speech(subject: Subject) -> None:
     session = Table(subject.size, {(): {subject.end: 0.99}})
 
-    assert run(BeamDecoder(subject.tokenizer, subject.rules(), 4).steps(session, "en", 1.0, 448)).text == ""
+    assert BeamDecoder(subject.tokenizer, subject.rules(), 4).decode(session, english(1.0)).text == ""
 
 
 @pytest.mark.parametrize("backend", BOTH, ids=str)

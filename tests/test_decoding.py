@@ -1,5 +1,6 @@
 """Whisper's rules of decoding on a model that says what the test tells it to."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +9,16 @@ from checkpoints import write_tokenizer
 
 from wyoming_piwhisper.domain.errors import InferenceError
 from wyoming_piwhisper.engine.checkpoint import DecodingRules
-from wyoming_piwhisper.engine.decoding import Logits, run
+from wyoming_piwhisper.engine.decoding import DecodingTask, Logits
 from wyoming_piwhisper.engine.greedy_search import GreedyDecoder
 from wyoming_piwhisper.training.tokenizer import END, NO_SPEECH, NO_TIMESTAMPS, START, load_tokenizer, number_of
 
 SURE = 12.0
 PROMPT = 2
+
+
+def english(seconds: float, longest: int = 448, *, draft: Sequence[int] = (), guarded: bool = False) -> DecodingTask:
+    return DecodingTask("en", seconds, longest, draft, guarded)
 
 
 class Script:
@@ -83,7 +88,7 @@ class Subject:
 def test_text_up_to_the_end_token_is_the_answer(decoder: Subject) -> None:
     session = decoder.script([*decoder.ids("what time is it"), decoder.end])
 
-    window = GreedyDecoder(decoder.tokenizer, decoder.rules()).decode(session, "en", 2.0, 448)
+    window = GreedyDecoder(decoder.tokenizer, decoder.rules()).decode(session, english(2.0))
 
     assert window.text == "what time is it"
     assert window.average_log_probability == pytest.approx(0, abs=0.01)
@@ -91,7 +96,7 @@ def test_text_up_to_the_end_token_is_the_answer(decoder: Subject) -> None:
 
 
 def test_an_end_at_once_is_no_speech(decoder: Subject) -> None:
-    window = GreedyDecoder(decoder.tokenizer, decoder.rules()).decode(decoder.script([decoder.end]), "en", 2.0, 448)
+    window = GreedyDecoder(decoder.tokenizer, decoder.rules()).decode(decoder.script([decoder.end]), english(2.0))
 
     assert window.text == ""
     assert window.tokens == ()
@@ -101,15 +106,15 @@ def test_a_loop_is_cut_by_the_length_of_the_audio_and_by_the_model(decoder: Subj
     (word,) = decoder.ids("light")[-1:]
     greedy = GreedyDecoder(decoder.tokenizer, decoder.rules())
 
-    assert len(greedy.decode(decoder.script([word]), "en", 1.0, 448).tokens) == 12 + 16
-    assert len(greedy.decode(decoder.script([word]), "en", 30.0, 20).tokens) == 18
+    assert len(greedy.decode(decoder.script([word]), english(1.0)).tokens) == 12 + 16
+    assert len(greedy.decode(decoder.script([word]), english(30.0, 20)).tokens) == 18
 
 
 def test_suppressed_tokens_are_not_said(decoder: Subject) -> None:
     first, other = decoder.ids("turn")[0], decoder.ids("open")[0]
     session = decoder.script([first, other, decoder.end])
 
-    window = GreedyDecoder(decoder.tokenizer, decoder.rules(suppressed=(first,))).decode(session, "en", 2.0, 448)
+    window = GreedyDecoder(decoder.tokenizer, decoder.rules(suppressed=(first,))).decode(session, english(2.0))
 
     assert first not in window.tokens
     assert other in window.tokens
@@ -120,7 +125,7 @@ def test_tokens_suppressed_at_the_beginning_may_follow_later(decoder: Subject) -
     session = decoder.script([word, word, decoder.end])
     rules = decoder.rules(suppressed_first=(word,))
 
-    window = GreedyDecoder(decoder.tokenizer, rules).decode(session, "en", 2.0, 448)
+    window = GreedyDecoder(decoder.tokenizer, rules).decode(session, english(2.0))
 
     assert window.tokens[0] != word
     assert window.tokens[1] == word
@@ -133,7 +138,7 @@ def test_no_speech_probability_needs_an_unsure_answer_unless_it_decides_alone(
     session = decoder.script([*decoder.ids("open"), decoder.end], no_speech_logit=SURE)
     rules = decoder.rules(log_probability_threshold=threshold)
 
-    window = GreedyDecoder(decoder.tokenizer, rules).decode(session, "en", 2.0, 448)
+    window = GreedyDecoder(decoder.tokenizer, rules).decode(session, english(2.0))
 
     assert window.no_speech_probability > 0.9
     assert window.text == text
@@ -160,9 +165,9 @@ def test_the_prompt_of_a_multilingual_model_names_language_and_task(decoder: Sub
 def test_a_draft_saves_passes_and_changes_no_word(decoder: Subject, draft: str, passes: int) -> None:
     ids = decoder.ids("what time is it")
     session = decoder.script([*ids, decoder.end])
-    steps = GreedyDecoder(decoder.tokenizer, decoder.rules()).steps(session, "en", 2.0, 448, decoder.ids(draft))
+    task = english(2.0, draft=decoder.ids(draft))
 
-    window = run(steps)
+    window = GreedyDecoder(decoder.tokenizer, decoder.rules()).decode(session, task)
 
     assert window.tokens == tuple(ids)
     assert window.average_log_probability == pytest.approx(0, abs=0.01)
@@ -180,7 +185,7 @@ def test_a_draft_saves_passes_and_changes_no_word(decoder: Subject, draft: str, 
 def test_a_guarded_answer_that_goes_round_is_doubtful(decoder: Subject, text: str, *, doubtful: bool) -> None:
     session = decoder.script([*decoder.ids(text), decoder.end])
 
-    window = run(GreedyDecoder(decoder.tokenizer, decoder.rules()).steps(session, "en", 9.0, 448, guarded=True))
+    window = GreedyDecoder(decoder.tokenizer, decoder.rules()).decode(session, english(9.0, guarded=True))
 
     assert window.is_doubtful is doubtful
     assert len(window.tokens) < len(decoder.ids(text)) if doubtful else window.text == text
@@ -190,7 +195,7 @@ def test_a_word_may_be_said_five_times(decoder: Subject) -> None:
     words = decoder.ids("light")[-1:] * 5
     session = decoder.script([*words, decoder.end])
 
-    window = run(GreedyDecoder(decoder.tokenizer, decoder.rules()).steps(session, "en", 2.0, 448, guarded=True))
+    window = GreedyDecoder(decoder.tokenizer, decoder.rules()).decode(session, english(2.0, guarded=True))
 
     assert not window.is_doubtful
     assert window.tokens == tuple(words)
@@ -199,7 +204,7 @@ def test_a_word_may_be_said_five_times(decoder: Subject) -> None:
 def test_a_guarded_answer_without_end_is_left_off_early(decoder: Subject) -> None:
     endless = decoder.script(decoder.ids("what time is it on the other side of the street in the second house") * 3)
 
-    window = run(GreedyDecoder(decoder.tokenizer, decoder.rules()).steps(endless, "en", 1.0, 448, guarded=True))
+    window = GreedyDecoder(decoder.tokenizer, decoder.rules()).decode(endless, english(1.0, guarded=True))
 
     assert window.is_doubtful
     assert len(window.tokens) == 4 + 8
@@ -209,7 +214,7 @@ def test_a_guarded_answer_that_the_model_doubts_is_doubtful(decoder: Subject) ->
     session = decoder.script([*decoder.ids("open"), decoder.end])
     session.sure = 1.0
 
-    window = run(GreedyDecoder(decoder.tokenizer, decoder.rules()).steps(session, "en", 1.0, 448, guarded=True))
+    window = GreedyDecoder(decoder.tokenizer, decoder.rules()).decode(session, english(1.0, guarded=True))
 
     assert window.is_doubtful
     assert window.average_log_probability < -1
@@ -220,4 +225,4 @@ def test_probabilities_that_are_no_numbers_are_an_error_and_no_words(decoder: Su
     session.sure = float("nan")
 
     with pytest.raises(InferenceError, match="no numbers"):
-        GreedyDecoder(decoder.tokenizer, decoder.rules()).decode(session, "en", 1.0, 448)
+        GreedyDecoder(decoder.tokenizer, decoder.rules()).decode(session, english(1.0))

@@ -18,7 +18,7 @@ from wyoming_piwhisper.domain.settings import AsrSettings
 from wyoming_piwhisper.edge.audio_files import read_audio
 from wyoming_piwhisper.engine.backends import Backend, choose_backend, load_model
 from wyoming_piwhisper.engine.checkpoint import read_checkpoint
-from wyoming_piwhisper.engine.decoding import SpeechModel
+from wyoming_piwhisper.engine.decoding import DecodingTask, SpeechModel
 from wyoming_piwhisper.engine.features import Spectrogram, log_mel
 from wyoming_piwhisper.engine.greedy_search import GreedyDecoder
 from wyoming_piwhisper.engine.lora_file import read_lora_file
@@ -57,11 +57,12 @@ def test_logits_are_those_of_the_reference_but_for_rounding(place: Place, frames
 def test_the_bundled_model_says_the_same_token_after_token_but_for_near_ties(corpus: Corpus) -> None:
     checkpoint = read_checkpoint(HOME_EN)
     ours, theirs = (load_model(checkpoint, backend, 1) for backend in (Backend("onnx", "cpu"), REFERENCE))
+    decoder = GreedyDecoder(checkpoint.tokenizer, checkpoint.rules)
     same, count = 0, 0
     for path, _ in [*corpus.clips("speech_commands", "dev")[:20], *corpus.clips("speechocean762", "dev")[:10]]:
         heard = log_mel(read_audio(path), checkpoint.mel_bins, int(0.64 * SAMPLE_RATE))
         prompt = checkpoint.rules.prompt("en")
-        said = GreedyDecoder(checkpoint.tokenizer, checkpoint.rules).decode(theirs.encode(heard), "en", 9.0, 448).tokens
+        said = decoder.decode(theirs.encode(heard), DecodingTask("en", 9.0, 448)).tokens
         following = [model.encode(heard).advance([*prompt, *said])[1:].argmax(axis=1) for model in (ours, theirs)]
         same += int((following[0] == following[1]).sum())
         count += len(said) + 1

@@ -11,7 +11,15 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from wyoming_piwhisper.engine.checkpoint import DecodingRules
-from wyoming_piwhisper.engine.decoding import DecodedWindow, Decoder, DecoderSession, Logits, Steps, log_sum_exp
+from wyoming_piwhisper.engine.decoding import (
+    DecodedWindow,
+    Decoder,
+    DecoderSession,
+    DecodingTask,
+    Logits,
+    Steps,
+    log_sum_exp,
+)
 from wyoming_piwhisper.engine.length_guard import goes_round
 
 
@@ -42,20 +50,10 @@ class BeamDecoder(Decoder):
         super().__init__(tokenizer, rules)
         self._width = width
 
-    def steps(
-        self,
-        session: DecoderSession,
-        language: str,
-        seconds: float,
-        longest: int,
-        draft: Sequence[int] = (),
-        *,
-        guarded: bool = False,
-    ) -> Steps[DecodedWindow]:
-        """Decode, a pass for all answers a step."""
-        del draft
-        prompt = self._rules.prompt(language)
-        room = self._room(seconds, longest, prompt, guarded=guarded)
+    def steps(self, session: DecoderSession, task: DecodingTask) -> Steps[DecodedWindow]:
+        """Decode, a pass for all answers a step; a draft is of no use."""
+        prompt = self._rules.prompt(task.language)
+        room = self._room(task, prompt)
         heard = session.advance(list(prompt))
         yield
         no_speech = self._no_speech_probability(heard[0])
@@ -63,8 +61,8 @@ class BeamDecoder(Decoder):
         ended: list[Answer] = []
         while len(answers[0].tokens) < room and len(ended) < self._width:
             found = self._extensions(answers, logits)
-            ended += [answer for _, answer in found[: self._width] if self._is_over(answer, guarded=guarded)]
-            going_on = [(parent, answer) for parent, answer in found if not self._is_over(answer, guarded=guarded)]
+            ended += [answer for _, answer in found[: self._width] if self._is_over(answer, guarded=task.guarded)]
+            going_on = [(parent, answer) for parent, answer in found if not self._is_over(answer, guarded=task.guarded)]
             if not going_on:
                 break
             parents, answers = map(list, zip(*going_on[: self._width], strict=True))
@@ -72,7 +70,7 @@ class BeamDecoder(Decoder):
                 logits = session.branch(parents, [answer.tokens[-1] for answer in answers])
                 yield
         best = max(ended or answers, key=lambda answer: answer.rank)
-        return self._window(best.tokens, best.log_probabilities, no_speech, guarded=guarded)
+        return self._window(best.tokens, best.log_probabilities, no_speech, guarded=task.guarded)
 
     def _extensions(self, answers: Sequence[Answer], logits: Logits) -> list[tuple[int, Answer]]:
         """The likeliest ways to go on, at most twice the width, each with the number of the answer that it extends."""

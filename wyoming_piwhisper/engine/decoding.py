@@ -73,6 +73,21 @@ class DecodedWindow:
     """Whether the model seems to have gone astray; only told where that was asked for."""
 
 
+@dataclass(frozen=True)
+class DecodingTask:
+    """What a decoder is to do with a window."""
+
+    language: str
+    seconds: float
+    """Length of the window."""
+    longest: int
+    """Most tokens, prompt included."""
+    draft: Sequence[int] = ()
+    """The likely tokens."""
+    guarded: bool = False
+    """Whether the answer ends where `length_guard` sees that the model goes astray."""
+
+
 class Decoder(ABC):
     """Turns what a model heard into words by Whisper's rules; subclasses search the words."""
 
@@ -84,29 +99,17 @@ class Decoder(ABC):
         self._first = np.array(rules.suppressed_first, dtype=np.int64)
 
     @abstractmethod
-    def steps(
-        self,
-        session: DecoderSession,
-        language: str,
-        seconds: float,
-        longest: int,
-        draft: Sequence[int] = (),
-        *,
-        guarded: bool = False,
-    ) -> Steps[DecodedWindow]:
-        """Decode a window of `seconds` seconds into at most `longest` tokens, prompt included; a pass a step.
+    def steps(self, session: DecoderSession, task: DecodingTask) -> Steps[DecodedWindow]:
+        """Decode what `session` heard, a pass of the decoder a step."""
 
-        `draft` holds the likely tokens. A `guarded` answer ends where `length_guard` sees that the model goes astray.
-        """
-
-    def decode(self, session: DecoderSession, language: str, seconds: float, longest: int) -> DecodedWindow:
+    def decode(self, session: DecoderSession, task: DecodingTask) -> DecodedWindow:
         """Take all steps at once."""
-        return run(self.steps(session, language, seconds, longest))
+        return run(self.steps(session, task))
 
-    def _room(self, seconds: float, longest: int, prompt: Sequence[int], *, guarded: bool) -> int:
+    def _room(self, task: DecodingTask, prompt: Sequence[int]) -> int:
         """Most tokens of the answer."""
-        plausible = longest_plausible(seconds) if guarded else int(TOKENS_PER_SECOND * seconds) + SPARE_TOKENS
-        return min(longest - len(prompt), plausible)
+        plausible = int(TOKENS_PER_SECOND * task.seconds) + SPARE_TOKENS
+        return min(task.longest - len(prompt), longest_plausible(task.seconds) if task.guarded else plausible)
 
     def _allow(self, logits: Logits, scratch: Logits, *, first: bool) -> None:
         """Copy logits (…, vocabulary) to `scratch` without the tokens that may not be said."""

@@ -4,31 +4,21 @@ Source of the draft: Leviathan et al., "Fast Inference from Transformers via Spe
 """
 
 from collections import deque
-from collections.abc import Sequence
 
 import numpy as np
 
-from wyoming_piwhisper.engine.decoding import DecodedWindow, Decoder, DecoderSession, Logits, Steps
+from wyoming_piwhisper.engine.decoding import DecodedWindow, Decoder, DecoderSession, DecodingTask, Logits, Steps
 from wyoming_piwhisper.engine.length_guard import goes_round
 
 
 class GreedyDecoder(Decoder):
     """Takes the likeliest token each time."""
 
-    def steps(
-        self,
-        session: DecoderSession,
-        language: str,
-        seconds: float,
-        longest: int,
-        draft: Sequence[int] = (),
-        *,
-        guarded: bool = False,
-    ) -> Steps[DecodedWindow]:
-        """Decode, a pass of the decoder a step; tokens of the `draft` that turn out right cost one pass together."""
-        prompt = self._rules.prompt(language)
-        room = self._room(seconds, longest, prompt, guarded=guarded)
-        ahead = deque(draft[:room])
+    def steps(self, session: DecoderSession, task: DecodingTask) -> Steps[DecodedWindow]:
+        """Decode, a pass of the decoder a step; tokens of the draft that turn out right cost one pass together."""
+        prompt = self._rules.prompt(task.language)
+        room = self._room(task, prompt)
+        ahead = deque(task.draft[:room])
         logits = session.advance([*prompt, *ahead])
         yield
         no_speech = self._no_speech_probability(logits[0])
@@ -36,7 +26,7 @@ class GreedyDecoder(Decoder):
         tokens: list[int] = []
         log_probabilities: list[float] = []
         scratch = np.empty_like(logits[0])
-        while len(tokens) < room and not (guarded and goes_round(tokens)):
+        while len(tokens) < room and not (task.guarded and goes_round(tokens)):
             token, log_probability = self._choose(after.popleft(), scratch, first=not tokens)
             log_probabilities.append(log_probability)
             if token == self._rules.end:
@@ -49,7 +39,7 @@ class GreedyDecoder(Decoder):
             ahead.clear()
             after = deque(session.advance([token]))
             yield
-        return self._window(tokens, log_probabilities, no_speech, guarded=guarded)
+        return self._window(tokens, log_probabilities, no_speech, guarded=task.guarded)
 
     def _choose(self, logits: Logits, scratch: Logits, *, first: bool) -> tuple[int, float]:
         """The likeliest token that may be said and its log probability; `scratch` is overwritten."""

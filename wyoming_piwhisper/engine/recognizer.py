@@ -11,7 +11,7 @@ from wyoming_piwhisper.domain.transcription import RecognitionOptions
 from wyoming_piwhisper.engine.beam_search import BeamDecoder
 from wyoming_piwhisper.engine.checkpoint import WINDOW_SECONDS, Checkpoint
 from wyoming_piwhisper.engine.clock import StageClock
-from wyoming_piwhisper.engine.decoding import DecodedWindow, SpeechModel, Steps
+from wyoming_piwhisper.engine.decoding import DecodedWindow, DecodingTask, SpeechModel, Steps
 from wyoming_piwhisper.engine.features import FRAMES_PER_SECOND, MelStream, compress
 from wyoming_piwhisper.engine.greedy_search import GreedyDecoder
 from wyoming_piwhisper.engine.utterance import RecognizedUtterance
@@ -95,8 +95,8 @@ class Recognizer:
         with clock.stage("encode"):
             session = model.encode(spectrogram)
         yield
-        longest = model.longest_answer
-        steps = self._decoder.steps(session, window.language, window.seconds, longest, window.draft, guarded=guarded)
+        task = DecodingTask(window.language, window.seconds, model.longest_answer, window.draft, guarded)
+        steps = self._decoder.steps(session, task)
         while True:
             with clock.stage("decode"):
                 try:

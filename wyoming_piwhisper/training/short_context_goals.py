@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from wyoming_piwhisper.engine.checkpoint import Checkpoint
-from wyoming_piwhisper.engine.decoding import DecodedWindow
+from wyoming_piwhisper.engine.decoding import DecodedWindow, DecodingTask
 from wyoming_piwhisper.engine.features import FRAMES_PER_SECOND
 from wyoming_piwhisper.engine.greedy_search import GreedyDecoder
 from wyoming_piwhisper.engine.length_guard import goes_round, longest_plausible
@@ -68,7 +68,7 @@ class Goals:
         session = TorchDecoderSession(self._original, encoded)
         longest = self._original.config.max_target_positions
         seconds = clip.clip.frames / FRAMES_PER_SECOND
-        decoded = self._decoder.decode(session, self._language, seconds, longest)
+        decoded = self._decoder.decode(session, DecodingTask(self._language, seconds, longest))
         if goes_astray(decoded, seconds) and clip.text:
             return spoken_tokens(self._checkpoint, clip.text, self._language)[:-1]
         return [*self._checkpoint.rules.prompt(self._language), *decoded.tokens]

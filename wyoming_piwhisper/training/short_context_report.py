@@ -7,7 +7,7 @@ from tqdm import tqdm
 
 from wyoming_piwhisper.domain.scoring import Rate, UtteranceScore, score_corpus, score_utterance
 from wyoming_piwhisper.engine.checkpoint import Checkpoint
-from wyoming_piwhisper.engine.decoding import DecodedWindow, SpeechModel
+from wyoming_piwhisper.engine.decoding import DecodedWindow, DecodingTask, SpeechModel
 from wyoming_piwhisper.engine.features import FRAMES_PER_SECOND
 from wyoming_piwhisper.engine.greedy_search import GreedyDecoder
 from wyoming_piwhisper.engine.length_guard import LOG_PROBABILITY_THRESHOLD
@@ -65,7 +65,7 @@ class Comparison:
         silence = 0 if way.pad_seconds is None else round(way.pad_seconds * FRAMES_PER_SECOND)
         frames = WINDOW_FRAMES if way.pad_seconds is None else len(power) + silence
         session = way.model.encode(plain_log_mel([power], frames)[0].numpy())
-        return self._decoder.decode(session, self._language, _seconds(clip), way.model.longest_answer)
+        return self._decoder.decode(session, DecodingTask(self._language, _seconds(clip), way.model.longest_answer))
 
 
 def markdown(figures: Sequence[WayFigures]) -> str:
