@@ -24,6 +24,7 @@ from wyoming_piwhisper.service.messages import (
     Present,
 )
 from wyoming_piwhisper.service.utterance import Utterance
+from wyoming_piwhisper.service.watchdog import Watchdog
 from wyoming_piwhisper.service.worker_process import WorkerProcess
 
 _LOGGER = logging.getLogger(__name__)
@@ -32,9 +33,6 @@ DEFAULT_ENGINE_FACTORY: Final = "wyoming_piwhisper.engine.loading:load_engine"
 
 _LOAD_TIMEOUT_SECONDS: Final = 300.0
 """Far above what the slowest board with the slowest card needs to import a runtime and read a model."""
-_QUESTION_SECONDS: Final = 1.0
-"""While samples come the worker is asked so often whether it is there: a client may leave the end to it."""
-_SECOND_LOOK_SECONDS: Final = 0.5
 _MAX_LOSSES: Final = 2
 """Workers that may die over one utterance: it is tried once more, then it is the likely culprit."""
 _MAX_DEATHS_WHILE_LOADING: Final = 3
@@ -55,10 +53,8 @@ class InferenceService:
         self._worker: WorkerProcess | None = None
         self._ready = asyncio.Event()
         self._supervisor: asyncio.Task[NoReturn] | None = None
-        self._watchdog: asyncio.TimerHandle | None = None
+        self._watchdog = Watchdog(plan.asr.timeout_seconds, self._ask, self._take_for_hung)
         self._failure: PiWhisperError | None = None
-        self._is_asked = False
-        self._next_question = 0.0
         self._deaths_in_a_row = 0
         self._deaths_while_loading = 0
         self.speculation = Speculation()
@@ -117,9 +113,10 @@ class InferenceService:
         """Pass `message` to the worker, if there is one."""
         if self._worker is not None:
             self._worker.send(message)
-            is_due = isinstance(message, Fed) and time.monotonic() >= self._next_question
-            if is_due or isinstance(message, Finished):
-                self._ask()
+            if isinstance(message, Finished):
+                self._watchdog.ask()
+            elif isinstance(message, Fed):
+                self._watchdog.ask_now_and_then()
 
     def release(self, number: int) -> None:
         """Forget an utterance."""
@@ -163,7 +160,7 @@ class InferenceService:
         finally:
             self._worker = None
             self._ready.clear()
-            self._stop_watching()
+            self._watchdog.answered()
             self._count_losses()
 
     async def _load_engine(self, worker: WorkerProcess) -> None:
@@ -190,8 +187,7 @@ class InferenceService:
 
     def _deliver(self, message: Message) -> None:
         self._deaths_in_a_row = 0
-        if self._is_asked:
-            self._watch()
+        self._watchdog.heard()
         match message:
             case Answered(utterance=number, transcription=outcome) if number in self._open:
                 self.speculation += outcome.speculation
@@ -199,9 +195,9 @@ class InferenceService:
             case Failed(utterance=number, reason=reason) if number in self._open:
                 self._open[number].settle(InferenceError(reason))
             case Present():
-                self._stop_watching()
+                self._watchdog.answered()
                 if self._owed():
-                    self._ask()
+                    self._watchdog.ask()
             case _:
                 pass  # It was abandoned while the worker was busy with it.
 
@@ -220,31 +216,10 @@ class InferenceService:
         return sum(utterance.is_owed for utterance in self._open.values())
 
     def _ask(self) -> None:
-        """Ask the worker whether it is there, unless it owes the answer to that already."""
-        if self._worker is not None and not self._is_asked:
-            self._is_asked = True
-            self._next_question = time.monotonic() + _QUESTION_SECONDS
+        if self._worker is not None:
             self._worker.send(Asked())
-            self._watch()
-
-    def _watch(self) -> None:
-        """Give the worker its time from now on."""
-        if self._watchdog is not None:
-            self._watchdog.cancel()
-        self._watchdog = asyncio.get_running_loop().call_later(self._asr.timeout_seconds, self._look_again)
-
-    def _stop_watching(self) -> None:
-        self._is_asked = False
-        if self._watchdog is not None:
-            self._watchdog.cancel()
-            self._watchdog = None
-
-    def _look_again(self) -> None:
-        """Where it was we who stood still, what the worker said meanwhile is read before it is judged."""
-        self._watchdog = asyncio.get_running_loop().call_later(_SECOND_LOOK_SECONDS, self._take_for_hung)
 
     def _take_for_hung(self) -> None:
-        self._watchdog = None
         if self._worker is not None:
             _LOGGER.error("Nothing comes of the inference worker for %.0f s; it is killed", self._asr.timeout_seconds)
             self._worker.kill()
