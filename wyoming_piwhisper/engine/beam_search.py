@@ -5,7 +5,7 @@ probability, and the search ends when as many answers as the beam is wide have e
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -29,12 +29,21 @@ class Answer:
 
     tokens: tuple[int, ...] = ()
     log_probabilities: tuple[float, ...] = ()
-    total: float = field(default=0.0)
 
     def extended(self, token: int, log_probability: float, end: int) -> "Answer":
         """The answer with one token more."""
         tokens = self.tokens if token == end else (*self.tokens, token)
-        return Answer(tokens, (*self.log_probabilities, log_probability), self.total + log_probability)
+        return Answer(tokens, (*self.log_probabilities, log_probability))
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the end was said."""
+        return len(self.log_probabilities) > len(self.tokens)
+
+    @property
+    def total(self) -> float:
+        """Log probability of all of it."""
+        return sum(self.log_probabilities)
 
     @property
     def rank(self) -> float:
@@ -86,5 +95,4 @@ class BeamDecoder(Decoder):
         return sorted(found, key=lambda one: -one[1].total)[: 2 * self._width]
 
     def _is_over(self, answer: Answer, *, guarded: bool) -> bool:
-        ended = len(answer.log_probabilities) > len(answer.tokens)
-        return ended or (guarded and goes_round(answer.tokens))
+        return answer.has_ended or (guarded and goes_round(answer.tokens))

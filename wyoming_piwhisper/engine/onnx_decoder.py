@@ -35,7 +35,8 @@ class OnnxDecoderSession:
         self._given = given
         self._caches = self._room_for(answers=1)
         self._next = self._pass_of(1, self._caches)
-        self._branched: list[tuple[dict[str, Floats], _Pass]] | None = None
+        self._branches: list[_Pass] = []
+        """Two, which take turns: each reads the caches of the other."""
         self._position = 0
 
     def advance(self, tokens: list[int]) -> Logits:
@@ -55,13 +56,13 @@ class OnnxDecoderSession:
 
     def branch(self, parents: list[int], tokens: list[int]) -> Logits:
         """Go on with several answers at once; see `DecoderSession`."""
-        if self._branched is None or len(self._branched[0][0]["keys_0"]) != len(tokens):
-            rooms = [self._room_for(len(tokens)) for _ in range(2)]
-            self._branched = [(room, self._pass_of(len(tokens), room)) for room in rooms]
-        (caches, step), other = self._branched
-        for name, cache in caches.items():
+        if not self._branches or len(self._branches[0].last) != len(tokens):
+            self._branches = [self._pass_of(len(tokens), self._room_for(len(tokens))) for _ in range(2)]
+        step = self._branches[0]
+        for name, cache in step.caches.items():
             cache[:, :, : self._position] = self._caches[name][parents, :, : self._position]
-        self._caches, self._branched = caches, [other, (caches, step)]
+        self._caches = step.caches
+        self._branches.reverse()
         logits = self._run(step, tokens, [self._position] * len(tokens))
         self._position += 1
         return logits
@@ -79,14 +80,14 @@ class OnnxDecoderSession:
         logits: Logits = step.logits[0]
         return logits
 
-    def _room_for(self, answers: int) -> dict[str, Floats]:
+    def _room_for(self, answers: int) -> Mapping[str, Floats]:
         """Caches for so many answers; memory that is not written takes none."""
         config = self._config
         heads = config.decoder_attention_heads
         shape = (answers, heads, config.max_target_positions, config.d_model // heads)
         return {name: np.zeros(shape, np.float32) for name in cache_names(config)}
 
-    def _pass_of(self, tokens: int, caches: dict[str, Floats]) -> "_Pass":
+    def _pass_of(self, tokens: int, caches: Mapping[str, Floats]) -> "_Pass":
         return _Pass(self._config, tokens, caches, self._given, (self._decoder, self._head))
 
 
@@ -108,7 +109,7 @@ class _Pass:
         self.logits = np.zeros((1, tokens, config.vocab_size), np.float32)
         self._hidden = np.zeros_like(self.embedded)
         self._by_answer = np.array([answers, -1, 3 * config.d_model], np.int64)
-        self._caches = caches
+        self.caches = caches
         self.body, self.head = (session.io_binding() for session in sessions)
         arrays = {"embedded": self.embedded, LAST: self.last, TOTAL: self.total, BY_ANSWER: self._by_answer}
         for name, value in given.items():
