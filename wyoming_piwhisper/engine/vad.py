@@ -9,10 +9,11 @@ import webrtcvad
 
 from wyoming_piwhisper.domain.audio import PCM16_SCALE, SAMPLE_RATE, Samples
 from wyoming_piwhisper.domain.settings import MAX_START_MS, VadSettings
+from wyoming_piwhisper.engine.features import WINDOW_SAMPLES
 
 FRAME_MS: Final = 30  # webrtcvad knows 10, 20 and 30 ms; the longest decides best
 FRAME_SAMPLES: Final = SAMPLE_RATE * FRAME_MS // 1000  # 480
-LOOK_AHEAD_SAMPLES: Final = 200
+LOOK_AHEAD_SAMPLES: Final = WINDOW_SAMPLES // 2  # 200
 """What the last log-Mel frame of a region hears of the time behind it."""
 START_WINDOW_FRAMES: Final = MAX_START_MS // FRAME_MS  # 10
 """Speech must gather within 0.3 s to open the gate; a click or two do not."""
